@@ -283,7 +283,7 @@ func (s *Session) finish(stream uint32, p *put) {
 	}
 	var root [32]byte
 	if p.leaves != nil {
-		root = wire.RootOf(&p.spec.Meta, p.leaves)
+		root = p.spec.Meta.Root(p.leaves)
 		if wire.Root(root) != *p.root {
 			s.failPut(stream, p, wire.Failf(wire.CodeIntegrity, "the root over what came is %v, the sender says %v", wire.Root(root), *p.root))
 			return

@@ -57,17 +57,18 @@ type Session struct {
 	actions []Action
 	head    int
 
-	greeted bool // the peer's HELLO came
-	closed  bool
-	peer    wire.HelloMessage
-	last    uint32 // newest stream
-	puts    map[uint32]*put
-	gets    map[uint32]*get
-	calls   map[uint32]*call
-	ops     map[uint64]Operation // submitted and not done
-	nextOp  uint64
-	tokens  map[uint64]sent // sent cells whose memory is still lent to the driver
-	token   uint64
+	greeted  bool // the peer's HELLO came
+	closed   bool
+	draining bool
+	peer     wire.HelloMessage
+	last     uint32 // newest stream
+	puts     map[uint32]*put
+	gets     map[uint32]*get
+	calls    map[uint32]*call
+	ops      map[uint64]Operation // submitted and not done
+	nextOp   uint64
+	tokens   map[uint64]sent // sent cells whose memory is still lent to the driver
+	token    uint64
 
 	outstanding uint64 // credit that the peer has used and that was not granted again
 	owed        uint64 // part of it whose memory is free
@@ -107,7 +108,11 @@ func (s *Session) Closed() bool { return s.closed }
 func (s *Session) Idle() bool { return len(s.puts)+len(s.gets)+len(s.calls) == 0 }
 
 // BadHeader is for a header that wire.ParseHeader refuses: it answers and closes.
-func (s *Session) BadHeader(err error) { s.refuse(err) }
+func (s *Session) BadHeader(err error) {
+	if !s.closed {
+		s.refuse(err)
+	}
+}
 
 // OnTick is for the time of an Arm.
 func (s *Session) OnTick(time.Time) {
@@ -221,6 +226,9 @@ func (s *Session) OnPayload(crc, want uint32, status wire.Status) {
 func (s *Session) onMessage(h wire.Header, b []byte) error {
 	if h.Kind.Request() {
 		s.last = h.Stream
+		if s.draining {
+			return wire.Failf(wire.CodeShutdown, "the server is stopping; ask again later with the same id")
+		}
 	}
 	switch h.Kind {
 	case wire.Hello:
@@ -275,6 +283,7 @@ func (s *Session) OnDone(id uint64, r Result) {
 	default:
 		s.onCallDone(op, r)
 	}
+	s.drained()
 }
 
 // OnSent tells that the segments of the Send with this token were written and may be used again.
@@ -288,6 +297,7 @@ func (s *Session) OnSent(token uint64) {
 		g.sending--
 		s.pump(t.stream, g)
 	}
+	s.drained()
 }
 
 func (s *Session) submit(op Operation) {
@@ -329,5 +339,27 @@ func (s *Session) onCancel(h wire.Header) Payload {
 	case s.calls[h.Stream] != nil:
 		s.cancelCall(h.Stream)
 	}
+	s.drained()
 	return Payload{}
+}
+
+// Drain ends the session: at once when force is set or nothing is open, otherwise when what is open has ended. New requests
+// are refused with a retryable error.
+func (s *Session) Drain(force bool) {
+	s.draining = true
+	if s.closed {
+		return
+	}
+	if force && !s.Idle() {
+		s.fail(0, wire.Failf(wire.CodeShutdown, "the server is stopping; ask again later with the same id"))
+		return
+	}
+	s.drained()
+}
+
+// drained closes when the last operation of a draining session has ended.
+func (s *Session) drained() {
+	if s.draining && s.Idle() {
+		s.close(nil)
+	}
 }
