@@ -1,0 +1,2 @@
+// Package client is the blocking Go client of ndferry.
+package client
