@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -30,6 +31,7 @@ type app struct {
 	stderr    io.Writer
 	lookupEnv func(string) (string, bool)
 	log       *slog.Logger
+	now       func() time.Time
 
 	json     bool   // --json
 	progress string // --progress
@@ -46,7 +48,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, lookupEnv fu
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, lookupEnv func(string) (string, bool)) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, lookupEnv: lookupEnv}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, lookupEnv: lookupEnv, now: time.Now}
 	a.log = slog.New(slog.NewTextHandler(stderr, nil))
 	root := newRoot(a)
 	if args == nil {

@@ -54,10 +54,6 @@ type progress struct {
 // newProgress begins to show work on total bytes, -1 when unknown. The verb
 // is what the user sees, such as "put w/layer0". The caller calls finish.
 func (a *app) newProgress(verb string, total int64) *progress {
-	return a.newProgressClock(verb, total, time.Now)
-}
-
-func (a *app) newProgressClock(verb string, total int64, now func() time.Time) *progress {
 	mode := a.progress
 	if mode == progressAuto {
 		mode = progressLog
@@ -65,11 +61,11 @@ func (a *app) newProgressClock(verb string, total int64, now func() time.Time) *
 			mode = progressBar
 		}
 	}
-	p := &progress{verb: verb, total: total, bar: mode == progressBar, out: a.stderr, color: a.color(), now: now}
+	p := &progress{verb: verb, total: total, bar: mode == progressBar, out: a.stderr, color: a.color(), now: a.now}
 	if mode == progressLog {
 		p.log = a.log
 	}
-	p.start = now()
+	p.start = a.now()
 	p.logged = p.start
 	return p
 }

@@ -13,7 +13,8 @@ import (
 // nothing but what the app wrote.
 func runProgress(a *app, step time.Duration) {
 	now := time.Unix(0, 0)
-	p := a.newProgressClock("put x", 10<<20, func() time.Time { return now })
+	a.now = func() time.Time { return now }
+	p := a.newProgress("put x", 10<<20)
 	for range 10 {
 		now = now.Add(step)
 		p.add(1 << 20)
