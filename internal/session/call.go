@@ -14,6 +14,9 @@ type call struct {
 	ended bool // cancelled; only waits for its result
 }
 
+// jobs says which operation answers which call.
+var jobs = map[wire.Kind]Job{wire.Stat: Stat, wire.List: List, wire.Delete: Delete, wire.Verify: Verify}
+
 func (s *Session) onCall(h wire.Header, b []byte) error {
 	c := &call{kind: h.Kind}
 	op := Operation{Stream: h.Stream}
@@ -30,7 +33,7 @@ func (s *Session) onCall(h wire.Header, b []byte) error {
 		if c.query.Limit == 0 || c.query.Limit > wire.MaxPage {
 			c.query.Limit = wire.MaxPage
 		}
-		op.Job, op.Query = List, c.query
+		op.Job, op.Query = jobs[h.Kind], c.query
 	} else {
 		var m wire.NameMessage
 		if err := wire.Decode(b, &m); err != nil {
@@ -38,7 +41,7 @@ func (s *Session) onCall(h wire.Header, b []byte) error {
 		}
 		c.name = m.Name
 		op.Name = m.Name
-		op.Job = map[wire.Kind]Job{wire.Stat: Stat, wire.Delete: Delete, wire.Verify: Verify}[h.Kind]
+		op.Job = jobs[h.Kind]
 	}
 	s.calls[h.Stream] = c
 	s.submit(op)

@@ -25,6 +25,7 @@ type put struct {
 	missing  int
 	writing  int        // cells whose Write is not done
 	leaves   [][32]byte // with sha256
+	moved    *movedPut  // of an imported PUT, until its upload is open again
 	finished bool       // FINISH came
 	root     *wire.Root // of FINISH, with sha256
 }
@@ -398,6 +399,13 @@ func (s *Session) onBegun(op Operation, p *put, r Result) {
 		return
 	}
 	p.state = open
+	if p.moved != nil {
+		s.rejoin(op.Stream, p, r.Durable)
+		if p.finished && p.state == open {
+			s.finish(op.Stream, p)
+		}
+		return
+	}
 	for _, d := range r.Durable {
 		for i := d.First; i < d.First+d.Count; i++ {
 			p.got.set(i)
