@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"time"
 
@@ -86,14 +87,14 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 		d.leaves = make([][32]byte, grid.Len())
 	}
 	if err := sink.Begin(st, grid); err != nil {
-		return nil, err
+		return nil, c.abandon(wire.NewFailure(wire.CodeInvalid, err.Error()))
 	}
 	if err := c.cells(d, opts.Progress); err != nil {
 		return nil, err
 	}
 	if d.leaves != nil {
 		if root := wire.Root(meta.Root(d.leaves)); root.String() != st.Root {
-			return nil, wire.Failf(wire.CodeIntegrity, "the root over what came is %v, the array was stored with %v", root, st.Root)
+			return nil, boundary{wire.Failf(wire.CodeIntegrity, "the root over what came is %v, the array was stored with %v", root, st.Root)}
 		}
 	}
 	return st, nil
@@ -152,7 +153,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	_, aborted, err := c.body(h, memory)
 	if err != nil {
 		if wire.CodeOf(err) == wire.CodeIntegrity {
-			return fmt.Errorf("cell %d is not what was stored: %w", i, err)
+			return c.abandon(fmt.Errorf("cell %d is not what was stored: %w", i, err))
 		}
 		return err
 	}
@@ -165,9 +166,35 @@ func (c *Client) cell(d *download, h wire.Header) error {
 		d.leaves[i] = sha256.Sum256(memory)
 	}
 	if place != nil {
-		return d.sink.Cell(i, nil)
+		memory = nil
 	}
-	return d.sink.Cell(i, memory)
+	if err := d.sink.Cell(i, memory); err != nil {
+		return c.abandon(err)
+	}
+	return nil
+}
+
+// abandon ends a GET that is of no use any more because of why, and leaves the connection usable when the server plays along.
+func (c *Client) abandon(why error) error {
+	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream}, nil)
+	if c.flush() != nil {
+		return why
+	}
+	for {
+		h, _, err := c.next()
+		if err == nil && h.Kind == wire.Chunk {
+			_, _, err = c.body(h, c.scratch(int(h.Length)))
+			if wire.CodeOf(err) == wire.CodeIntegrity {
+				err = nil
+			}
+		}
+		if _, ok := errors.AsType[boundary](err); ok || err == nil && h.Kind == wire.Done {
+			return boundary{why}
+		}
+		if err != nil {
+			return why
+		}
+	}
 }
 
 func readMeta(b []byte) (*Stat, *array.Meta, error) {

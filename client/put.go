@@ -156,7 +156,7 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 		if err != nil {
 			return nil, c.giveUp(fmt.Errorf("read cell %d: %w", i, err))
 		}
-		for c.credit < uint64(u.size) {
+		for cost := wire.Cost(uint32(u.size)); c.credit < cost; {
 			if err := c.flush(); err != nil {
 				return nil, err
 			}
@@ -164,7 +164,7 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 				return r, err
 			}
 		}
-		c.credit -= uint64(u.size)
+		c.credit -= wire.Cost(uint32(u.size))
 		if u.leaves != nil {
 			u.leaves[i] = sha256.Sum256(data)
 		}

@@ -16,6 +16,7 @@ const (
 	MaxMessage    = 2 << 10            // bytes of the sentence in an ERROR
 	MaxSoftware   = 100                // bytes of the software's name in HELLO
 	MaxCredit     = uint64(1) << 62    // outstanding raw bytes; as the credit of HELLO: no bound but the stream's
+	MinCost       = 4 << 10               // credit that a cell costs at least
 	MinCredit     = 16 << 20           // the first credit lets one cell of any size in
 	MaxBad        = 100                // problems that a REPORT names
 )
@@ -32,3 +33,6 @@ func MaxPayload(k Kind) uint32 {
 	}
 	return MaxControl
 }
+
+// Cost is the credit that a cell of raw bytes takes, spec/WIRE.md §6: small cells cost a receiver more than their bytes.
+func Cost(raw uint32) uint64 { return max(uint64(raw), MinCost) }

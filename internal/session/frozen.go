@@ -88,7 +88,7 @@ func (s *Session) Export() ([]byte, error) {
 	for stream, g := range s.gets {
 		if !g.ended {
 			f.Gets = append(f.Gets, s.freezeGet(stream, g))
-			f.Credit += uint64(g.reading) * uint64(g.size) // they are read again
+			f.Credit += uint64(g.reading) * wire.Cost(g.size) // they are read again
 		}
 	}
 	for stream, c := range s.calls {
@@ -111,6 +111,10 @@ func (s *Session) freezePut(stream uint32, p *put) frozenPut {
 		fp.Leaves = append(fp.Leaves, wire.Root(l))
 	}
 	if p.state == failed {
+		return fp
+	}
+	if p.moved != nil { // it moves again before its upload was open
+		fp.Opened, fp.Got, fp.Writes = true, p.moved.got, p.moved.writes
 		return fp
 	}
 	for _, op := range s.pending(stream, Write) {
@@ -244,7 +248,7 @@ func (s *Session) rejoin(stream uint32, p *put, durable []store.Range) {
 			data, lent = s.mem.Take(stream, w.Cell, p.size)
 		}
 		p.writing++
-		s.submit(Operation{Job: Write, Stream: stream, Cell: store.Cell{Index: w.Cell, CRC: w.CRC}, Data: data, Lent: lent})
+		s.submit(Operation{Job: Write, Stream: stream, Cell: store.Cell{Index: w.Cell, CRC: w.CRC}, Data: data, Raw: uint32(p.size), Lent: lent})
 	}
 	p.moved = nil
 }

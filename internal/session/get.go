@@ -115,10 +115,10 @@ func (s *Session) pump(stream uint32, g *get) {
 			}
 			return
 		}
-		if s.credit < uint64(g.size) {
+		if s.credit < wire.Cost(g.size) {
 			return
 		}
-		s.credit -= uint64(g.size)
+		s.credit -= wire.Cost(g.size)
 		g.reading++
 		s.submit(Operation{Job: ReadCell, Stream: stream, Cell: store.Cell{Index: int(g.ranges[0][0] + g.next)}})
 		g.next++
@@ -139,6 +139,7 @@ func (s *Session) onRead(op Operation, g *get, r Result) {
 		return
 	case r.Err != nil:
 		give()
+		s.credit += wire.Cost(g.size)
 		f := failureOf(r.Err)
 		cell := uint64(op.Cell.Index)
 		f.Cell = &cell
@@ -165,7 +166,7 @@ func (s *Session) onRead(op Operation, g *get, r Result) {
 func (s *Session) endGet(stream uint32, g *get, f *wire.Failure) {
 	s.fail(stream, f)
 	g.ended = true
-	s.credit += uint64(g.reading) * uint64(g.size)
+	s.credit += uint64(g.reading) * wire.Cost(g.size)
 	s.shutWhenQuiet(stream, g)
 }
 

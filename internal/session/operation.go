@@ -31,6 +31,7 @@ type Operation struct {
 	Spec   store.Spec // Begin
 	Cell   store.Cell // Write, ReadCell: the index; Write: the CRC32C of Data, already compared with the frame's
 	Data   []byte     // Write: the encoded cell
+	Raw    uint32     // Write: raw bytes of the cell
 	Lent   bool       // Write: Data is the upload's own memory
 	Root   [32]byte   // Commit
 	Name   string     // Open, Stat, Delete, Verify

@@ -16,18 +16,19 @@ import (
 //	   │                       └──────► finishing ──────┘
 //	   └── any failure ──► failed: ERROR is sent, the upload dropped, and what still comes is thrown away
 type put struct {
-	message  []byte // the PUT, as it came: Import begins with it
-	spec     store.Spec
-	grid     array.Grid
-	size     int // raw bytes of a cell
-	state    putState
-	got      bitmap
-	missing  int
-	writing  int        // cells whose Write is not done
-	leaves   [][32]byte // with sha256
-	moved    *movedPut  // of an imported PUT, until its upload is open again
-	finished bool       // FINISH came
-	root     *wire.Root // of FINISH, with sha256
+	message   []byte // the PUT, as it came: Import begins with it
+	spec      store.Spec
+	grid      array.Grid
+	size      int // raw bytes of a cell
+	state     putState
+	got       bitmap
+	missing   int
+	writing   int        // cells whose Write is not done
+	dropLater Job        // not 0: give the upload up so when the payload that is being read came
+	leaves    [][32]byte // with sha256
+	moved     *movedPut  // of an imported PUT, until its upload is open again
+	finished  bool       // FINISH came
+	root      *wire.Root // of FINISH, with sha256
 }
 
 type putState uint8
@@ -140,7 +141,7 @@ func SpecOf(m *wire.PutMessage) (store.Spec, error) {
 
 // onChunk decides where the payload of a CHUNK goes.
 func (s *Session) onChunk(h wire.Header) Payload {
-	if s.outstanding+uint64(h.Raw) > s.cfg.Window {
+	if s.outstanding+wire.Cost(h.Raw) > s.cfg.Window {
 		return s.refuse(wire.Failf(wire.CodeProtocol, "CHUNK of %d bytes with %d of credit left", h.Raw, s.cfg.Window-s.outstanding))
 	}
 	p, done := s.streamOf(h)
@@ -168,7 +169,7 @@ func (s *Session) onChunk(h wire.Header) Payload {
 		if memory == nil {
 			return Payload{Verdict: Wait}
 		}
-		s.outstanding += uint64(h.Raw)
+		s.outstanding += wire.Cost(h.Raw)
 		s.cell, s.lent = memory, lent
 		return Payload{Memory: memory}
 	}
@@ -178,7 +179,7 @@ func (s *Session) onChunk(h wire.Header) Payload {
 
 // skipChunk accounts for a chunk that is thrown away.
 func (s *Session) skipChunk(h wire.Header) {
-	s.outstanding += uint64(h.Raw)
+	s.outstanding += wire.Cost(h.Raw)
 	s.grant(h.Raw)
 }
 
@@ -205,9 +206,13 @@ func (p *put) accepts(h wire.Header) *wire.Failure {
 // onCell takes the payload of a CHUNK that lies in s.cell.
 func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	p := s.puts[h.Stream]
-	if p == nil || p.state != open { // cancelled or failed while it was read
+	if p == nil || p.state != open { // failed while it was read
 		s.dropCell()
 		s.grant(h.Raw)
+		if p != nil && p.dropLater != 0 {
+			s.submit(Operation{Job: p.dropLater, Stream: h.Stream})
+			p.dropLater = 0
+		}
 		return
 	}
 	if status == wire.Aborted {
@@ -228,7 +233,7 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	p.writing++
 	data, lent := s.cell, s.lent
 	s.cell, s.lent = nil, false
-	s.submit(Operation{Job: Write, Stream: h.Stream, Cell: store.Cell{Index: int(h.Index), CRC: crc}, Data: data, Lent: lent})
+	s.submit(Operation{Job: Write, Stream: h.Stream, Cell: store.Cell{Index: int(h.Index), CRC: crc}, Data: data, Raw: h.Raw, Lent: lent})
 	if lent {
 		s.grant(h.Raw) // the memory is the array's own, nothing has to become free
 	}
@@ -303,14 +308,24 @@ func (s *Session) failPut(stream uint32, p *put, f *wire.Failure) {
 	was := p.state
 	p.state = failed
 	if was != opening {
-		s.submit(Operation{Job: Discard, Stream: stream})
+		s.drop(stream, p, Discard)
 	}
 	s.reap(stream, p)
 }
 
+// drop gives an upload up. While a payload is being read into memory that the upload lent, it must wait: the memory would be
+// another array's before the last byte came.
+func (s *Session) drop(stream uint32, p *put, job Job) {
+	if s.lent && s.cell != nil && s.header.Stream == stream {
+		p.dropLater = job
+		return
+	}
+	s.submit(Operation{Job: job, Stream: stream})
+}
+
 // reap forgets an upload that has ended and for which nothing is pending.
 func (s *Session) reap(stream uint32, p *put) {
-	if p.state != failed {
+	if p.state != failed || p.dropLater != 0 {
 		return
 	}
 	for _, op := range s.ops {
@@ -335,7 +350,7 @@ func (s *Session) cancelPut(stream uint32, forget bool) {
 		if forget {
 			job = Discard
 		}
-		s.submit(Operation{Job: job, Stream: stream})
+		s.drop(stream, p, job)
 	}
 	s.reap(stream, p)
 }
@@ -344,7 +359,7 @@ func (s *Session) onPutDone(op Operation, r Result) {
 	p := s.puts[op.Stream]
 	if op.Job == Write && !op.Lent {
 		s.mem.Give(op.Data)
-		s.grant(uint32(len(op.Data)))
+		s.grant(op.Raw)
 	}
 	if p == nil {
 		return

@@ -318,9 +318,9 @@ func (s *Session) onCredit(h wire.Header) Payload {
 	return Payload{}
 }
 
-// grant gives back the credit of n raw bytes whose memory is free.
+// grant gives back the credit of a cell of n raw bytes whose memory is free.
 func (s *Session) grant(n uint32) {
-	s.owed += uint64(n)
+	s.owed += wire.Cost(n)
 	if s.owed >= grantStep && !s.closed {
 		s.send(wire.Header{Kind: wire.Credit, Index: s.owed}, nil)
 		s.outstanding -= s.owed

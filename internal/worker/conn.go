@@ -216,7 +216,8 @@ func (c *conn) work() {
 	defer c.mu.Unlock()
 	for len(c.jobs) > 0 {
 		op := c.jobs[0]
-		c.jobs = append(c.jobs[:0], c.jobs[1:]...)
+		c.jobs[0] = session.Operation{} // do not keep its data
+		c.jobs = c.jobs[1:]
 		c.mu.Unlock()
 		r := c.ex.Run(op, func(r session.Result) {
 			c.mu.Lock()
@@ -228,6 +229,7 @@ func (c *conn) work() {
 		c.ses.OnDone(op.ID, r)
 		c.act()
 	}
+	c.jobs = nil
 	c.working = false
 }
 

@@ -1,0 +1,356 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ndferry/array"
+	"ndferry/store"
+	"ndferry/store/dir"
+	"ndferry/store/mem"
+	"ndferry/wire"
+)
+
+// rig drives a session over a real store without connection, goroutines or time.
+type rig struct {
+	t     *testing.T
+	store store.Store
+	pool  Pool
+	ex    *Executor
+	ses   *Session
+	ops   []Operation // submitted, not run
+	sent  []uint64    // tokens of sends that are not finished
+	out   []byte      // what the peer received
+	ended bool
+}
+
+var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func newRig(t *testing.T, st store.Store) *rig {
+	r := &rig{t: t, store: st}
+	r.ex = NewExecutor(context.Background(), st, &r.pool)
+	r.ses = New(Config{Software: "rig"}, r.ex, start)
+	r.fetch()
+	t.Cleanup(func() { r.ex.Close() })
+	return r
+}
+
+// fetch takes the actions; operations and tokens are kept until step.
+func (r *rig) fetch() {
+	for {
+		a, ok := r.ses.Next()
+		if !ok {
+			return
+		}
+		switch a.Do {
+		case Send:
+			for _, s := range a.Segments {
+				r.out = append(r.out, s...)
+			}
+			if a.Token != 0 {
+				r.sent = append(r.sent, a.Token)
+			}
+		case Submit:
+			r.ops = append(r.ops, a.Op)
+		case Close:
+			r.ended = true
+		}
+	}
+}
+
+// step finishes one send or runs one operation, and tells whether there was one.
+func (r *rig) step() bool {
+	defer r.fetch()
+	if len(r.sent) > 0 {
+		token := r.sent[0]
+		r.sent = r.sent[1:]
+		r.ses.OnSent(token)
+		return true
+	}
+	if len(r.ops) > 0 {
+		op := r.ops[0]
+		r.ops = r.ops[1:]
+		r.ses.OnDone(op.ID, r.ex.Run(op, func(res Result) { r.ses.OnDone(op.ID, res) }))
+		return true
+	}
+	return false
+}
+
+func (r *rig) settle() {
+	for r.step() {
+	}
+}
+
+// deliver gives the session one whole frame, and tells whether it wants another.
+func (r *rig) deliver(frame []byte) bool {
+	h, err := wire.ParseHeader(frame)
+	if err != nil {
+		r.ses.BadHeader(err)
+		r.fetch()
+		return false
+	}
+	p := r.ses.OnHeader(h)
+	r.fetch()
+	for p.Verdict == Wait {
+		if !r.step() {
+			r.t.Fatalf("%+v: the session waits and nothing is pending", h)
+		}
+		p = r.ses.OnHeader(h)
+		r.fetch()
+	}
+	if p.Verdict == Read && h.Length > 0 {
+		payload := frame[wire.HeaderSize:][:h.Length]
+		if len(p.Memory) != len(payload) {
+			r.t.Fatalf("%+v: memory of %d bytes", h, len(p.Memory))
+		}
+		copy(p.Memory, payload)
+		want, status, err := wire.ParseTrailer(frame[wire.HeaderSize+int(h.Length):])
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.ses.OnPayload(wire.Checksum(payload), want, status)
+		r.fetch()
+	}
+	return p.Verdict != Refuse && !r.ended
+}
+
+// move freezes the session and goes on with an imported one over an executor of its own.
+func (r *rig) move() {
+	for _, token := range r.sent { // their bytes went along
+		r.ses.OnSent(token)
+	}
+	r.sent = nil
+	r.fetch()
+	for _, token := range r.sent {
+		r.t.Fatalf("finishing sends made new ones: token %d", token)
+	}
+	blob, err := r.ses.Export()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	// What is given up is run by the old side; the rest comes again from Import.
+	for _, op := range r.ops {
+		if op.Job == Discard || op.Job == Release || op.Job == Shut {
+			r.ex.Run(op, nil)
+		}
+	}
+	r.ops = nil
+	if err := r.ex.Freeze(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.ex = NewExecutor(context.Background(), r.store, &r.pool)
+	if r.ses, err = Import(Config{Software: "rig"}, r.ex, start, blob); err != nil {
+		r.t.Fatal(err)
+	}
+	r.fetch()
+}
+
+func frame(k wire.Kind, stream uint32, message any) []byte {
+	h := wire.Header{Kind: k, Stream: stream}
+	if message == nil {
+		return wire.AppendFrame(nil, h, nil)
+	}
+	return wire.AppendFrame(nil, h, wire.Encode(message))
+}
+
+func hello() []byte { return frame(wire.Hello, 0, wire.NewHello("test", wire.MaxCredit)) }
+
+// upload is an array of the test with the frames that store it.
+type testArray struct {
+	msg   wire.PutMessage
+	meta  array.Meta
+	cells [][]byte
+}
+
+// newTestArray makes (7, 5) elements of uint16 in cells of (2, 5): four cells, the last half padding.
+func newTestArray(t *testing.T, name string, id byte, digest string) *testArray {
+	t.Helper()
+	dtype, err := array.ParseDType("<u2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &testArray{meta: array.Meta{Shape: array.Shape{7, 5}, DType: dtype, Cell: array.Shape{2, 5}, DimNames: array.DefaultDimNames(name, 2)}}
+	text, err := a.meta.AppendWire(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grid, err := a.meta.Grid()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := make([]byte, 70)
+	for i := range raw {
+		raw[i] = byte(i) ^ id
+	}
+	for i := range grid.Len() {
+		cell := make([]byte, 20)
+		grid.Gather(cell, raw, i)
+		a.cells = append(a.cells, cell)
+	}
+	a.msg = wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: "<u2", Digest: digest, Attributes: `{"id": 1.50}`}
+	return a
+}
+
+func (a *testArray) put(stream uint32) []byte { return frame(wire.Put, stream, a.msg) }
+
+func (a *testArray) chunk(stream uint32, i int) []byte {
+	h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: stream, Index: uint64(i), Raw: uint32(len(a.cells[i]))}
+	return wire.AppendFrame(nil, h, a.cells[i])
+}
+
+func (a *testArray) finish(stream uint32) []byte {
+	h := wire.Header{Kind: wire.Finish, Stream: stream, Index: uint64(len(a.cells))}
+	if a.msg.Digest != "sha256" {
+		return wire.AppendFrame(nil, h, nil)
+	}
+	var leaves [][32]byte
+	for _, c := range a.cells {
+		leaves = append(leaves, sha256.Sum256(c))
+	}
+	return wire.AppendFrame(nil, h, wire.Encode(wire.FinishMessage{Root: wire.Root(a.meta.Root(leaves))}))
+}
+
+func (a *testArray) all(stream uint32) [][]byte {
+	f := [][]byte{a.put(stream)}
+	for i := range a.cells {
+		f = append(f, a.chunk(stream, i))
+	}
+	return append(f, a.finish(stream))
+}
+
+// conversation uses every operation, and every way in which one can end.
+func conversation(t *testing.T) [][]byte {
+	a, b := newTestArray(t, "lab/a", 1, ""), newTestArray(t, "lab/b", 2, "sha256")
+	c, d := newTestArray(t, "c", 3, ""), newTestArray(t, "lab/a/below", 4, "")
+	e := newTestArray(t, "e", 5, "sha256")
+	f := [][]byte{hello(), frame(wire.Ping, 0, nil)}
+	f = append(f, a.all(1)...)
+	// Two uploads side by side, cells in another order.
+	f = append(f, b.put(2), c.put(3), b.chunk(2, 3), c.chunk(3, 1), b.chunk(2, 0), c.chunk(3, 0), b.chunk(2, 2), b.chunk(2, 1), b.finish(2),
+		c.chunk(3, 2), c.chunk(3, 3), c.finish(3))
+	f = append(f, frame(wire.Stat, 4, wire.NameMessage{Name: "lab/b"}), frame(wire.List, 5, wire.ListMessage{Prefix: "lab/"}))
+	f = append(f, frame(wire.Get, 6, wire.GetMessage{Name: "lab/a"}))
+	f = append(f, frame(wire.Get, 7, wire.GetMessage{Name: "lab/b", Cells: [][2]uint64{{3, 1}, {0, 2}}}))
+	f = append(f, frame(wire.Get, 8, wire.GetMessage{Name: "nothing"}), frame(wire.Verify, 9, wire.NameMessage{Name: "lab/b"}))
+	f = append(f, d.all(10)...) // an array below an array
+	f = append(f, e.put(11), e.chunk(11, 0), e.chunk(11, 1), frame(wire.Cancel, 11, nil), e.chunk(11, 2))
+	f = append(f, a.all(12)...)                                                            // the same id again: the same receipt
+	f = append(f, e.put(13), e.chunk(13, 0), e.chunk(13, 1), e.chunk(13, 1), e.finish(13)) // a cell twice
+	f = append(f, frame(wire.Kind(90), 99, wire.NameMessage{Name: "from the future"}))
+	f = append(f, frame(wire.Delete, 14, wire.NameMessage{Name: "lab/a"}), frame(wire.List, 15, wire.ListMessage{}))
+	return append(f, frame(wire.Ping, 0, nil))
+}
+
+// stores are the back ends that a session is tested over.
+var stores = map[string]func(t *testing.T) store.Store{
+	"mem": func(t *testing.T) store.Store { return mem.New(mem.Config{}) },
+	"dir": func(t *testing.T) store.Store {
+		st, err := dir.Open(t.TempDir()+"/store", dir.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { st.Close() })
+		return st
+	},
+}
+
+var moments = regexp.MustCompile(`"created":"[^"]*"`)
+
+// replies returns what the peer received, by stream, without what two runs need not share.
+func (r *rig) replies() map[uint32][]string {
+	var d wire.Decoder
+	d.Feed(r.out)
+	got := map[uint32][]string{}
+	for {
+		f, ok, err := d.Next()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		text := fmt.Sprintf("%v %d %d %s", f.Kind, f.Index, f.Raw, moments.ReplaceAll(f.Payload, nil))
+		got[f.Stream] = append(got[f.Stream], text)
+	}
+	if d.Buffered() > 0 {
+		r.t.Fatalf("%d bytes are no frame", d.Buffered())
+	}
+	return got
+}
+
+// TestConversation checks the answers of a whole conversation.
+func TestConversation(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, open(t))
+			for _, f := range conversation(t) {
+				if !r.deliver(f) {
+					t.Fatalf("closed after %q", f[:wire.HeaderSize])
+				}
+				r.settle()
+			}
+			got := map[uint32]string{}
+			for stream, list := range r.replies() {
+				for _, text := range list {
+					got[stream] += text[:bytes.IndexByte([]byte(text), ' ')] + " "
+				}
+			}
+			want := map[uint32]string{
+				0: "HELLO PONG PONG ", 1: "RECEIPT ", 2: "RECEIPT ", 3: "RECEIPT ", 4: "META ", 5: "ENTRIES ",
+				6: "META CHUNK CHUNK CHUNK CHUNK DONE ", 7: "META CHUNK CHUNK CHUNK DONE ", 8: "ERROR ", 9: "REPORT ",
+				10: "ERROR ", 11: "ERROR ", 12: "RECEIPT ", 13: "ERROR ", 14: "DONE ", 15: "ENTRIES ",
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if !r.ses.Idle() || len(r.ses.ops) > 0 || len(r.ses.tokens) > 0 {
+				t.Errorf("left: %d puts, %d gets, %d calls, %d operations, %d tokens",
+					len(r.ses.puts), len(r.ses.gets), len(r.ses.calls), len(r.ses.ops), len(r.ses.tokens))
+			}
+		})
+	}
+}
+
+// TestFreezeAtEveryFrame moves the session to another after every frame of the conversation, with operations pending, and once after
+// every single frame alone; the peer must not notice.
+func TestFreezeAtEveryFrame(t *testing.T) {
+	frames := conversation(t)
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			reference := newRig(t, open(t))
+			for _, f := range frames {
+				reference.deliver(f)
+				reference.settle()
+			}
+			want := reference.replies()
+			for at := -1; at < len(frames); at++ {
+				for _, steps := range []int{0, 1, 2} { // operations run before the move
+					r := newRig(t, open(t))
+					for i, f := range frames {
+						if !r.deliver(f) {
+							t.Fatalf("move at %d: closed at frame %d", at, i)
+						}
+						if at == i || at < 0 {
+							for range steps {
+								r.step()
+							}
+							r.move()
+						}
+						r.settle()
+					}
+					if diff := cmp.Diff(want, r.replies()); diff != "" {
+						t.Fatalf("moved after frame %d (-1: every) and %d steps:\n%s", at, steps, diff)
+					}
+				}
+			}
+			t.Logf("%d frames, %d moves", len(frames), 3*(len(frames)+len(frames)))
+		})
+	}
+}

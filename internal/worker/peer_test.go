@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"ndferry/array"
+	"ndferry/wire"
+)
+
+// peer is a client that says whatever a test wants, frame by frame.
+type peer struct {
+	t  testing.TB
+	nc net.Conn
+	d  wire.Decoder
+}
+
+// newPeer says HELLO and takes the server's.
+func newPeer(t testing.TB, nc net.Conn) *peer {
+	p := &peer{t: t, nc: nc}
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	p.send(hello())
+	if f := p.next(); f.Kind != wire.Hello {
+		t.Fatalf("the server began with %v %s", f.Kind, f.Payload)
+	}
+	return p
+}
+
+func hello() []byte {
+	return wire.AppendFrame(nil, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, wire.Encode(wire.NewHello("test", wire.MaxCredit)))
+}
+
+func (p *peer) send(frames ...[]byte) {
+	for _, f := range frames {
+		if _, err := p.nc.Write(f); err != nil {
+			p.t.Fatalf("send: %v", err)
+		}
+	}
+}
+
+// next returns the next frame of the server; a frame without kind when it closed.
+func (p *peer) next() wire.Frame {
+	buf := make([]byte, 4096)
+	for {
+		f, ok, err := p.d.Next()
+		if err != nil {
+			p.t.Fatalf("the server sent no frame: %v", err)
+		}
+		if ok {
+			return f
+		}
+		n, err := p.nc.Read(buf)
+		if err != nil {
+			if errors.Is(err, io.EOF) && p.d.Buffered() == 0 {
+				return wire.Frame{}
+			}
+			p.t.Fatalf("receive: %v with %d bytes of a frame", err, p.d.Buffered())
+		}
+		p.d.Feed(buf[:n])
+	}
+}
+
+func (p *peer) ping() {
+	p.t.Helper()
+	p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Ping, Index: 1}, nil))
+	if f := p.next(); f.Kind != wire.Pong {
+		p.t.Fatalf("PING was answered with %v %s", f.Kind, f.Payload)
+	}
+}
+
+func (p *peer) wantError(code wire.Code) {
+	p.t.Helper()
+	f := p.next()
+	var failure wire.Failure
+	if f.Kind != wire.Fail || wire.Decode(f.Payload, &failure) != nil || failure.Code != code {
+		p.t.Errorf("got %v %s, want ERROR %s", f.Kind, f.Payload, code)
+	}
+}
+
+func (p *peer) wantEnd() {
+	p.t.Helper()
+	if f := p.next(); f.Kind != 0 {
+		p.t.Errorf("got %v %s, want the end", f.Kind, f.Payload)
+	}
+}
+
+// upload makes the frames that store (3, 8) bytes in two cells of (2, 8), half of the last being padding.
+type upload struct {
+	msg   wire.PutMessage
+	cells [2][16]byte
+}
+
+func newUpload(t testing.TB, name string, id byte) *upload {
+	meta := array.Meta{Shape: array.Shape{3, 8}, DType: dtype(t, "|u1"), Cell: array.Shape{2, 8}, DimNames: array.DefaultDimNames("a", 2)}
+	text, err := meta.AppendWire(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &upload{msg: wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: "|u1"}}
+	for i := range 24 {
+		u.cells[i/16][i%16] = byte(i) + 1
+	}
+	return u
+}
+
+func (u *upload) put(stream uint32) []byte {
+	return wire.AppendFrame(nil, wire.Header{Kind: wire.Put, Flags: wire.Critical, Stream: stream}, wire.Encode(u.msg))
+}
+
+func (u *upload) header(stream uint32, i int) wire.Header {
+	return wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: stream, Index: uint64(i), Raw: 16}
+}
+
+func (u *upload) chunk(stream uint32, i int) []byte {
+	return wire.AppendFrame(nil, u.header(stream, i), u.cells[i%2][:])
+}
+
+func (u *upload) finish(stream uint32) []byte {
+	return wire.AppendFrame(nil, wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: stream, Index: 2}, nil)
+}
