@@ -74,6 +74,12 @@ func (u *upload) finish(receipt store.Receipt) error {
 			return err
 		}
 	}
+	if u.tried {
+		if err := u.undoFinish(); err != nil {
+			return err
+		}
+	}
+	u.tried = true
 	meta := u.spec.Meta
 	meta.Attributes = u.spec.Attributes
 	text, err := meta.AppendStored(nil)
@@ -84,14 +90,21 @@ func (u *upload) finish(receipt store.Receipt) error {
 	if err := u.appendCommit(c); err != nil {
 		return err
 	}
-	// A commit that met a conflict may have written it before.
-	if err := u.s.fs.Remove(u.path + "/" + zarrJSON); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	if err := u.s.writeFile(u.path+"/"+zarrJSON, text); err != nil {
 		return err
 	}
 	return u.s.fs.SyncDir(u.path)
+}
+
+// undoFinish removes what an earlier commit, which met a conflict or a crash, has left.
+func (u *upload) undoFinish() error {
+	if err := u.journal.Truncate(u.end); err != nil {
+		return err
+	}
+	if err := u.s.fs.Remove(u.path + "/" + zarrJSON); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // appendCommit appends the last cells and COMMIT to the journal, which is then a sidecar.
@@ -107,9 +120,6 @@ func (u *upload) appendCommit(c commitBody) error {
 		return err
 	}
 	record := appendRecord(nil, recordCommit, body)
-	if err := u.journal.Truncate(u.end); err != nil {
-		return err
-	}
 	if _, err := u.journal.WriteAt(record, u.end); err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func (l *receiptLog) read() (rewrite bool, err error) {
 		case err == io.EOF:
 		case err == nil:
 			continue
-		case errors.Is(err, errTorn):
+		case errors.Is(err, errTorn) && size-r.off <= tornReceipts:
 			rewrite = true
 		case errors.Is(err, store.ErrIntegrity):
 			return true, l.setAside(err)

@@ -105,47 +105,64 @@ func openRecords(src io.ReaderAt, file, magic string, size int64) (*records, err
 	return r, nil
 }
 
-// errTorn is the damage that a crash leaves at the end of a file that was being appended to.
+// errTorn is damage with no good record behind it: what a crash leaves at the end of a file that was being appended to.
 var errTorn = errors.New("torn record")
 
 // next returns the next record and its offset. The body is valid until the next call. io.EOF is the end; errors of
-// the file's content wrap store.ErrIntegrity, and errTorn too when nothing lies behind the damage.
+// the file's content wrap store.ErrIntegrity, and errTorn too when no good record follows.
 func (r *records) next() (kind recordType, body []byte, at int64, err error) {
 	at = r.off
+	kind, body, end, err := r.record(at)
+	if err == nil {
+		r.off = end
+		return kind, body, at, nil
+	}
+	if end > 0 {
+		if _, _, _, behind := r.record(end); behind == nil {
+			return 0, nil, at, err
+		}
+	}
+	if errors.Is(err, store.ErrIntegrity) {
+		err = fmt.Errorf("%w: %w", errTorn, err)
+	}
+	return 0, nil, at, err
+}
+
+// record reads the record at an offset and returns where it ends, also when only its CRC is wrong; else that is 0.
+func (r *records) record(at int64) (kind recordType, body []byte, end int64, err error) {
 	left := r.size - at
 	if left == 0 {
-		return 0, nil, at, io.EOF
+		return 0, nil, 0, io.EOF
 	}
 	if left < recordHeadSize {
-		return 0, nil, at, fmt.Errorf("%w: %w", errTorn, r.damaged(at, "record cut off"))
+		return 0, nil, 0, r.damaged(at, "record cut off")
 	}
 	var head [recordHeadSize]byte
 	if _, err := r.src.ReadAt(head[:], at); err != nil {
-		return 0, nil, at, fmt.Errorf("read %s: %w", r.file, err)
+		return 0, nil, 0, fmt.Errorf("read %s: %w", r.file, err)
 	}
 	length := int64(binary.LittleEndian.Uint32(head[0:]))
 	if length > maxRecord {
-		return 0, nil, at, r.tornIfZeros(at, fmt.Sprintf("record of %d bytes, the most is %d", length, maxRecord))
+		return 0, nil, 0, r.damaged(at, fmt.Sprintf("record of %d bytes, the most is %d,", length, maxRecord))
 	}
 	if length > left-recordHeadSize {
-		return 0, nil, at, fmt.Errorf("%w: %w", errTorn, r.damaged(at, "record cut off"))
+		return 0, nil, 0, r.damaged(at, "record cut off")
 	}
 	if int64(cap(r.buf)) < length {
 		r.buf = make([]byte, length)
 	}
 	body = r.buf[:length]
-	if _, err := r.src.ReadAt(body, at+recordHeadSize); err != nil {
-		return 0, nil, at, fmt.Errorf("read %s: %w", r.file, err)
+	if length > 0 {
+		if _, err := r.src.ReadAt(body, at+recordHeadSize); err != nil {
+			return 0, nil, 0, fmt.Errorf("read %s: %w", r.file, err)
+		}
 	}
+	end = at + recordHeadSize + length
 	crc := crc32.Update(crc32.Checksum(head[:8], castagnoli), castagnoli, body)
 	if crc != binary.LittleEndian.Uint32(head[8:]) {
-		if at+recordHeadSize+length == r.size {
-			return 0, nil, at, fmt.Errorf("%w: %w", errTorn, r.damaged(at, "wrong CRC of a record"))
-		}
-		return 0, nil, at, r.tornIfZeros(at, "wrong CRC of a record")
+		return 0, nil, end, r.damaged(at, "wrong CRC of a record")
 	}
-	r.off = at + recordHeadSize + length
-	return recordType(binary.LittleEndian.Uint32(head[4:])), body, at, nil
+	return recordType(binary.LittleEndian.Uint32(head[4:])), body, end, nil
 }
 
 // skip goes past the record at the current offset without trusting its content. It reports false when nothing can follow.
@@ -171,27 +188,6 @@ func (r *records) skipKind(kind recordType) bool {
 	return r.skip()
 }
 
-// tornIfZeros calls damage torn when the rest of the file from the damage on ends in zeros: the size was
-// written before the data.
-func (r *records) tornIfZeros(at int64, text string) error {
-	err := error(r.damaged(at, text))
-	var tail [4096]byte
-	n := min(r.size-at, int64(len(tail)))
-	if _, e := r.src.ReadAt(tail[:n], r.size-n); e != nil || !isZero(tail[:n]) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", errTorn, err)
-}
-
 func (r *records) damaged(off int64, text string) error {
 	return &damage{file: r.file, off: off, text: text}
-}
-
-func isZero(p []byte) bool {
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
 }

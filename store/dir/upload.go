@@ -28,6 +28,7 @@ type upload struct {
 	journal File
 	end     int64 // of the journal without COMMIT; owned by the caller of Sync and Commit
 	named   bool  // the directory entries of the upload are durable; likewise
+	tried   bool  // a commit has left COMMIT and zarr.json; likewise
 
 	mu      sync.Mutex
 	table   *table // guarded by mu
@@ -189,7 +190,7 @@ func (u *upload) reopen() (err error) {
 	if !store.SameArray(&side.spec, &u.spec) {
 		return fmt.Errorf("%w: transfer %x was begun for %q with another description; use another id", store.ErrConflict, u.spec.ID[:], side.spec.Name)
 	}
-	u.created, u.table, u.end = side.created, side.table, side.end
+	u.created, u.table, u.end, u.tried = side.created, side.table, side.end, true
 	if side.commitCut {
 		if err := u.journal.Truncate(u.end); err != nil {
 			return err
