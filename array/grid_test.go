@@ -108,10 +108,14 @@ func checkGrid(t failer, g Grid, itemSize int) {
 	if slices.Contains(covered, false) || !bytes.Equal(dst, src) {
 		t.Fatal("not every element is covered")
 	}
-	if !g.Slabs() {
-		return
+	if g.Slabs() {
+		checkSlabs(t, g)
 	}
-	// The cells one after the other are the padded array.
+}
+
+// checkSlabs checks that the cells one after the other are the padded array.
+func checkSlabs(t failer, g Grid) {
+	t.Helper()
 	padded, err := NewGrid(g.PaddedShape(), g.Cell(), g.Order())
 	if err != nil {
 		t.Fatal(err)
@@ -197,9 +201,9 @@ func TestGrid_shapes(t *testing.T) {
 
 func TestGrid_property(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(0, 5).Draw(t, "ndim")
-		shape := Shape(rapid.SliceOfN(rapid.IntRange(0, 6), n, n).Draw(t, "shape"))
-		cell := Shape(rapid.SliceOfN(rapid.IntRange(1, 7), n, n).Draw(t, "cell"))
+		n := rapid.IntRange(0, 4).Draw(t, "ndim")
+		shape := Shape(rapid.SliceOfN(rapid.IntRange(0, 5), n, n).Draw(t, "shape"))
+		cell := Shape(rapid.SliceOfN(rapid.IntRange(1, 5), n, n).Draw(t, "cell"))
 		order := Order(rapid.Permutation(COrder(n)).Draw(t, "order"))
 		g, err := NewGrid(shape, cell, order)
 		if err != nil {
@@ -243,7 +247,7 @@ func FuzzGridRoundTrip(f *testing.F) {
 func TestDefaultCell_property(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(0, 6).Draw(t, "ndim")
-		shape := Shape(rapid.SliceOfN(rapid.IntRange(0, 40), n, n).Draw(t, "shape"))
+		shape := Shape(rapid.SliceOfN(rapid.IntRange(0, 20), n, n).Draw(t, "shape"))
 		order := Order(rapid.Permutation(COrder(n)).Draw(t, "order"))
 		itemSize := rapid.SampledFrom([]int{1, 2, 4, 8, 16}).Draw(t, "itemsize")
 		target := rapid.IntRange(1, 4096).Draw(t, "target")
@@ -283,7 +287,7 @@ func TestDefaultCell_property(t *testing.T) {
 		if size, _ := cell.Bytes(itemSize); size > max(target, itemSize) {
 			t.Fatalf("cells %v have %d bytes", cell, size)
 		}
-		for i := range g.Len() {
+		for i := range min(g.Len(), 100) {
 			if _, _, ok := g.Contiguous(i); !ok {
 				t.Fatalf("cell %d is not contiguous", i)
 			}

@@ -42,7 +42,8 @@ var (
 // 0-d arrays are sharded like all others, with chunk_shape [] and the key c.
 // Empty arrays have no file, and chunk lengths of at least 1. Measured:
 // zarr-python 3.1.6 and TensorStore 0.1.86 read all of these; they refuse chunk
-// length 0, a shard that is no multiple of its cells, and a short last cell.
+// length 0, a shard that is no multiple of its cells, and a short last cell. In
+// the stored form TensorStore reads up to 31 axes, zarr-python up to 63.
 //
 // A Meta is plain data: the caller owns its slices.
 type Meta struct {
