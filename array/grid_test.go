@@ -306,6 +306,7 @@ func benchmarkCopy(b *testing.B, copyCell func(g Grid, cell, whole []byte, i int
 		{"slab/fortran", Shape{1024, 1024, 16}, Shape{1024, 1024, 1}, FOrder(3), 4},
 		{"block/rows=2KiB", Shape{4096, 4096}, Shape{2048, 512}, nil, 4},
 		{"block/rows=64B", Shape{2048, 32, 256}, Shape{2048, 32, 16}, nil, 4},
+		{"column/4B/cached", Shape{256, 256}, Shape{256, 1}, nil, 4},
 		{"column/4B", Shape{4096, 4096}, Shape{4096, 1}, nil, 4},
 		{"padded", Shape{4000, 4000}, Shape{2048, 512}, nil, 4},
 	} {
