@@ -145,35 +145,50 @@ func (g Grid) checkArray(whole []byte, itemSize int) {
 }
 
 func (b *block) gather(level int, cell, array []byte) {
-	if level == b.levels {
+	if b.levels == 0 {
 		copy(cell[:b.run], array)
 		return
 	}
 	l := &b.loops[level]
 	used := l.count * l.cellStride
-	if level == b.levels-1 && b.run == used {
-		copy(cell[:used], array)
-	} else {
+	switch {
+	case level < b.levels-1:
 		for x := range l.count {
 			b.gather(level+1, cell[x*l.cellStride:], array[x*l.arrayStride:])
 		}
+	case b.run == used:
+		copy(cell[:used], array)
+	default:
+		copyItems(cell, l.cellStride, array, l.arrayStride, l.count, b.run)
 	}
 	clear(cell[used : l.full*l.cellStride])
 }
 
 func (b *block) scatter(level int, array, cell []byte) {
-	if level == b.levels {
+	if b.levels == 0 {
 		copy(array, cell[:b.run])
 		return
 	}
 	l := &b.loops[level]
 	used := l.count * l.cellStride
-	if level == b.levels-1 && b.run == used {
+	switch {
+	case level < b.levels-1:
+		for x := range l.count {
+			b.scatter(level+1, array[x*l.arrayStride:], cell[x*l.cellStride:])
+		}
+	case b.run == used:
 		copy(array, cell[:used])
-		return
+	default:
+		copyItems(array, l.arrayStride, cell, l.cellStride, l.count, b.run)
 	}
-	for x := range l.count {
-		b.scatter(level+1, array[x*l.arrayStride:], cell[x*l.cellStride:])
+}
+
+// copyItems copies count items of size bytes between two strided rows. Moving
+// them as integers was measured: 1.7 times faster in cache, up to 1.5 times
+// slower when scattering out of cache, which is what large arrays do.
+func copyItems(dst []byte, dstStride int, src []byte, srcStride, count, size int) {
+	for x := range count {
+		copy(dst[x*dstStride:][:size], src[x*srcStride:])
 	}
 }
 

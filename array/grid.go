@@ -6,8 +6,7 @@ import (
 )
 
 // Grid cuts an array into cells of one shape. It is immutable and may be shared
-// between goroutines. The zero value is the grid of a 0-d array without
-// elements in common with anything; make grids with NewGrid.
+// between goroutines. Make grids with NewGrid; the zero value has no cells.
 //
 // Cells are numbered from 0 in C order of the stored grid (the axes permuted by
 // the order). A cell beyond the end of the array does not exist; the last cell
