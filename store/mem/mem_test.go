@@ -9,5 +9,5 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(*testing.T) store.Store { return mem.New(mem.Config{}) }, storetest.Options{})
+	storetest.Run(t, func(*testing.T) store.Store { return mem.New(mem.Config{}) }, storetest.Options{Resume: true})
 }

@@ -46,6 +46,7 @@ type Store struct {
 	arrays   map[string]*memArray       // guarded by mu
 	names    []string                   // guarded by mu: the keys of arrays, sorted
 	open     map[store.ID]bool          // guarded by mu
+	kept     map[store.ID]*upload       // guarded by mu; closed, waiting for Resume
 	receipts map[store.ID]store.Receipt // guarded by mu
 	age      []store.ID                 // guarded by mu: receipts, oldest first
 	pool     pool                       // guarded by mu
@@ -55,7 +56,7 @@ type Store struct {
 func New(config Config) *Store {
 	s := &Store{
 		now: config.Now, limit: config.Limit, pool: pool{limit: config.Pool},
-		arrays: map[string]*memArray{}, open: map[store.ID]bool{}, receipts: map[store.ID]store.Receipt{},
+		arrays: map[string]*memArray{}, open: map[store.ID]bool{}, kept: map[store.ID]*upload{}, receipts: map[store.ID]store.Receipt{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -80,13 +81,17 @@ func (s *Store) Close() error {
 	for _, a := range s.arrays {
 		s.releaseLocked(a)
 	}
+	for _, u := range s.kept {
+		s.releaseLocked(u.a)
+	}
 	clear(s.arrays)
+	clear(s.kept)
 	s.names = nil
 	s.pool.shrinkTo(0)
 	return nil
 }
 
-// Begin opens the upload spec.ID; see store.Store. Nothing survives the end of a connection, so Resume finds nothing.
+// Begin opens the upload spec.ID; see store.Store. Resume finds what an upload had when it was closed, in this process.
 func (s *Store) Begin(ctx context.Context, spec store.Spec) (store.Upload, *store.Receipt, error) {
 	u, receipt, err := s.begin(ctx, spec)
 	if err != nil {
@@ -124,6 +129,14 @@ func (s *Store) begin(ctx context.Context, spec store.Spec) (*upload, *store.Rec
 	}
 	if err := s.placeLocked(spec.Name, spec.IfAbsent); err != nil {
 		return nil, nil, err
+	}
+	u, err := s.takeKeptLocked(&spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	if u != nil {
+		s.open[spec.ID] = true
+		return u, nil, nil
 	}
 	a := &memArray{s: s, grid: grid, cells: grid.Len(), refs: 1}
 	a.info.Spec = spec
@@ -176,6 +189,7 @@ func (s *Store) allocateLocked(a *memArray) error {
 
 // reserveLocked takes bytes off the limit.
 func (s *Store) reserveLocked(n int64) error {
+	s.evictKeptLocked(n)
 	if n > s.limit-s.used {
 		return fmt.Errorf("%w: %d bytes are asked for and %d of %d are free", store.ErrNoSpace, n, s.limit-s.used, s.limit)
 	}

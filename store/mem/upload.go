@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"ndferry/store"
 )
@@ -20,13 +21,15 @@ type upload struct {
 	maximum int // bytes of a stored cell
 
 	mu      sync.Mutex
-	have    []uint64 // guarded by mu: bits of the cells that were written
-	written int      // guarded by mu
-	over    bool     // guarded by mu
+	have    []uint64  // guarded by mu: bits of the cells that were written
+	synced  []uint64  // guarded by mu: those of them that Sync saw
+	written int       // guarded by mu
+	over    bool      // guarded by mu
+	closed  time.Time // guarded by Store.mu; when it was put aside
 }
 
 func newUpload(a *memArray, cellSize int) *upload {
-	u := &upload{s: a.s, a: a, maximum: cellSize, have: make([]uint64, (a.cells+63)/64)}
+	u := &upload{s: a.s, a: a, maximum: cellSize, have: make([]uint64, (a.cells+63)/64), synced: make([]uint64, (a.cells+63)/64)}
 	if a.fixed == 0 {
 		u.maximum += store.MaxCellGrowth
 	}
@@ -37,10 +40,25 @@ func newUpload(a *memArray, cellSize int) *upload {
 	return u
 }
 
-// Durable reports that nothing survives a crash.
-func (u *upload) Durable() []store.Range { return nil }
+// Durable lists the cells that were written before the last Sync: they last as long as the process, which is as long as anything
+// here does.
+func (u *upload) Durable() []store.Range {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var list []store.Range
+	for i := range u.a.cells {
+		switch n := len(list); {
+		case !has(u.synced, i):
+		case n > 0 && list[n-1].First+list[n-1].Count == i:
+			list[n-1].Count++
+		default:
+			list = append(list, store.Range{First: i, Count: 1})
+		}
+	}
+	return list
+}
 
-// Sync does nothing: what is written is as durable as it gets.
+// Sync makes what is written findable by a Begin with Resume.
 func (u *upload) Sync(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return opError("sync", u.a.info.Name, err)
@@ -50,6 +68,7 @@ func (u *upload) Sync(ctx context.Context) error {
 	if u.over {
 		return opError("sync", u.a.info.Name, errOver)
 	}
+	copy(u.synced, u.have)
 	return nil
 }
 
@@ -67,7 +86,9 @@ func (u *upload) Lend(cell, size int) []byte {
 	return data
 }
 
-func (u *upload) hasLocked(cell int) bool { return u.have[cell/64]>>(cell%64)&1 == 1 }
+func (u *upload) hasLocked(cell int) bool { return has(u.have, cell) }
+
+func has(set []uint64, cell int) bool { return set[cell/64]>>(cell%64)&1 == 1 }
 
 // Write stores a cell. Bytes that Lend gave are where they belong already.
 func (u *upload) Write(ctx context.Context, cell store.Cell, data []byte) error {
@@ -170,8 +191,19 @@ func (u *upload) endLocked() {
 	delete(u.s.open, u.a.info.ID)
 }
 
-// Close forgets the upload.
-func (u *upload) Close() error { return u.Discard() }
+// Close puts the upload aside for a Begin with Resume.
+func (u *upload) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over {
+		return nil
+	}
+	u.s.mu.Lock()
+	defer u.s.mu.Unlock()
+	u.endLocked()
+	u.s.keepLocked(u)
+	return nil
+}
 
 // Discard forgets the upload and frees its space.
 func (u *upload) Discard() error {
