@@ -3,6 +3,7 @@
 package fdpass
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -37,3 +38,49 @@ func withSockName(path string, fn func(name string) error) error {
 	}
 	return fn(path)
 }
+
+const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+
+const scmPidfd = -1 // Linux alone has it
+
+// recvmsg keeps fork out until the descriptors are close-on-exec: darwin has no
+// flag for that.
+func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	n, oobn, flags, _, err = unix.Recvmsg(fd, p, oob, unix.MSG_DONTWAIT)
+	if err == nil {
+		for _, received := range parseRights(oob[:oobn]).fds {
+			unix.CloseOnExec(received)
+		}
+	}
+	return n, oobn, flags, err
+}
+
+func socketpair(sotype int) ([2]int, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fds, err := unix.Socketpair(unix.AF_UNIX, sotype, 0)
+	if err != nil {
+		return fds, err
+	}
+	for _, fd := range fds {
+		unix.CloseOnExec(fd)
+		if err = unix.SetNonblock(fd, true); err != nil {
+			unix.Close(fds[0])
+			unix.Close(fds[1])
+			return fds, err
+		}
+	}
+	return fds, nil
+}
+
+func setPassRights(int, bool) error {
+	return fmt.Errorf("needs Linux 6.16: %w", errors.ErrUnsupported)
+}
+
+// peerHungUp takes an empty message for the end of the connection, the safe
+// side where poll cannot tell.
+func peerHungUp(int) bool { return true }
+
+func closeRun(first, n int) error { return closeEach(first, n) }
