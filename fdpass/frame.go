@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // The stream framing carries one descriptor:
@@ -187,10 +189,19 @@ func (s *FrameServer) Serve(ctx context.Context, l *Listener, handle func(json.R
 		}
 		c, err := l.AcceptConn()
 		if err != nil {
+			<-slots
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return err
+			if !passing(err) {
+				return err
+			}
+			s.report(err)
+			select {
+			case <-time.After(maxBackoff):
+			case <-ctx.Done():
+			}
+			continue
 		}
 		deadline := time.Now().Add(timeout)
 		pending.Go(func() {
@@ -201,9 +212,25 @@ func (s *FrameServer) Serve(ctx context.Context, l *Listener, handle func(json.R
 			meta, files, err := c.RecvFrame(frameCtx)
 			if err == nil {
 				handle(meta, files)
-			} else if s.OnError != nil {
-				s.OnError(err)
+			} else {
+				s.report(err)
 			}
 		})
 	}
+}
+
+func (s *FrameServer) report(err error) {
+	if s.OnError != nil {
+		s.OnError(err)
+	}
+}
+
+// passing reports whether an accept that failed with err is worth another try.
+func passing(err error) bool {
+	for _, errno := range []error{unix.EMFILE, unix.ENFILE, unix.ECONNABORTED, unix.ENOBUFS, unix.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }

@@ -22,7 +22,10 @@ import (
 // roles are what the test binary does when a test starts it again as another
 // process; the role's name is in the environment, its arguments follow.
 var roles = map[string]func(args []string) error{
-	"listen": roleListen,
+	"listen":   roleListen,
+	"echo":     roleEcho,
+	"dial":     roleDial,
+	"inflight": roleInFlight,
 }
 
 const roleEnv = "FDPASS_TEST_ROLE"

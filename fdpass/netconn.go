@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ var (
 // duplicates nothing and leaves the socket's options (TCP_NODELAY, keep-alive)
 // as the sender set them. Methods may be called from several goroutines.
 type SocketConn struct {
-	*os.File
+	file          *os.File
 	local, remote net.Addr // immutable after New
 	closed        atomic.Bool
 }
@@ -46,7 +47,7 @@ func (f *Files) TakeConn(i int) (*SocketConn, error) {
 	}
 	f.fds[i] = -1
 	name := local.Network() + " " + local.String()
-	return &SocketConn{File: os.NewFile(uintptr(fd), name), local: local, remote: remote}, nil
+	return &SocketConn{file: os.NewFile(uintptr(fd), name), local: local, remote: remote}, nil
 }
 
 // TakeListener is Take for a listening stream socket. The runtime's own
@@ -79,7 +80,7 @@ func (f *Files) TakeListener(i int) (net.Listener, error) {
 
 // Read reads from the connection.
 func (c *SocketConn) Read(p []byte) (int, error) {
-	n, err := c.File.Read(p)
+	n, err := c.file.Read(p)
 	if err != nil && err != io.EOF {
 		err = c.opError("read", err)
 	}
@@ -88,7 +89,7 @@ func (c *SocketConn) Read(p []byte) (int, error) {
 
 // Write writes to the connection.
 func (c *SocketConn) Write(p []byte) (int, error) {
-	n, err := c.File.Write(p)
+	n, err := c.file.Write(p)
 	if err != nil {
 		err = c.opError("write", err)
 	}
@@ -105,7 +106,7 @@ func (c *SocketConn) RemoteAddr() net.Addr { return c.remote }
 func (c *SocketConn) CloseWrite() error { return c.shutdown(unix.SHUT_WR) }
 
 // Close ends the connection for the peer, also while another process holds a
-// copy of the descriptor. To give up this copy alone, close the File.
+// copy of the descriptor. To give up this copy alone, call Release.
 func (c *SocketConn) Close() error {
 	if c.closed.Swap(true) {
 		return c.opError("close", net.ErrClosed)
@@ -114,8 +115,29 @@ func (c *SocketConn) Close() error {
 	if errors.Is(err, unix.ENOTCONN) {
 		err = nil // the peer was faster
 	}
-	return errors.Join(err, c.File.Close())
+	return errors.Join(err, c.file.Close())
 }
+
+// Release closes this copy of the descriptor and leaves the connection to
+// whoever holds another.
+func (c *SocketConn) Release() error {
+	if c.closed.Swap(true) {
+		return c.opError("release", net.ErrClosed)
+	}
+	return c.file.Close()
+}
+
+// SetDeadline ends waiting Reads and Writes at t; zero means never.
+func (c *SocketConn) SetDeadline(t time.Time) error { return c.file.SetDeadline(t) }
+
+// SetReadDeadline is SetDeadline for Read alone.
+func (c *SocketConn) SetReadDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
+
+// SetWriteDeadline is SetDeadline for Write alone.
+func (c *SocketConn) SetWriteDeadline(t time.Time) error { return c.file.SetWriteDeadline(t) }
+
+// SyscallConn lends the descriptor.
+func (c *SocketConn) SyscallConn() (syscall.RawConn, error) { return c.file.SyscallConn() }
 
 func (c *SocketConn) shutdown(how int) error {
 	raw, err := c.SyscallConn()
