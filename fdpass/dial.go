@@ -74,7 +74,7 @@ func connect(ctx context.Context, name string, typ Type) (*net.UnixConn, error) 
 			return nil, fmt.Errorf("%w: %w", ErrPeerGone, err)
 		}
 		if !errors.Is(err, unix.EAGAIN) {
-			return nil, err
+			return nil, dialError(ctx, err)
 		}
 		timer := time.NewTimer(backoff)
 		select {
@@ -85,6 +85,19 @@ func connect(ctx context.Context, name string, typ Type) (*net.UnixConn, error) 
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
+}
+
+// dialError makes the errors of package net, which has a timeout of its own,
+// match what this package promises.
+func dialError(ctx context.Context, err error) error {
+	var timeout net.Error
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", contextError(ctx), err)
+	}
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	}
+	return err
 }
 
 // AcceptConn is Accept as a Conn.
