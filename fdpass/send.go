@@ -129,7 +129,7 @@ func (s *sendState) init() {
 			return true
 		}
 		for {
-			s.n, s.err = unix.SendmsgN(int(fd), s.msg, s.oob, nil, sendFlags)
+			s.n, s.err = sendmsg(int(fd), s.msg, s.oob)
 			if s.err != unix.EINTR {
 				return s.err != unix.EAGAIN
 			}

@@ -39,8 +39,6 @@ func withSockName(path string, fn func(name string) error) error {
 	return fn(path)
 }
 
-const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
-
 const scmPidfd = -1 // Linux alone has it
 
 // recvmsg keeps fork out until the descriptors are close-on-exec: darwin has no
@@ -55,6 +53,10 @@ func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
 		}
 	}
 	return n, oobn, flags, err
+}
+
+func sendmsg(fd int, p, oob []byte) (int, error) {
+	return unix.SendmsgN(fd, p, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 func socketpair(sotype int) ([2]int, error) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,15 +42,41 @@ func withSockName(path string, fn func(name string) error) error {
 	return fn(short)
 }
 
-// MSG_DONTWAIT holds even if another process that shares the open file
-// description has switched it to blocking mode.
-const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
-
 const scmPidfd = 0x04 // SCM_PIDFD, linux/socket.h
 
+// recvmsg and sendmsg do not tell the scheduler that they enter the kernel: they
+// never wait there, for MSG_DONTWAIT holds even if another process has switched
+// the open file description to blocking mode.
+// Nor do they ask for the sender's address, for which x/sys would allocate.
 func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
-	n, oobn, flags, _, err = unix.Recvmsg(fd, p, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-	return n, oobn, flags, err
+	msg := unix.Msghdr{Control: &oob[0]}
+	msg.SetControllen(len(oob))
+	n, err = transfer(unix.SYS_RECVMSG, fd, &msg, p, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	return n, int(msg.Controllen), int(msg.Flags), err
+}
+
+func sendmsg(fd int, p, oob []byte) (n int, err error) {
+	var msg unix.Msghdr
+	if len(oob) > 0 {
+		msg.Control = &oob[0]
+		msg.SetControllen(len(oob))
+	}
+	return transfer(unix.SYS_SENDMSG, fd, &msg, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+func transfer(trap uintptr, fd int, msg *unix.Msghdr, p []byte, flags int) (int, error) {
+	iov := unix.Iovec{Base: &p[0]}
+	iov.SetLen(len(p))
+	msg.Iov = &iov
+	msg.SetIovlen(1)
+	n, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(msg)), uintptr(flags))
+	switch errno {
+	case 0:
+		return int(n), nil
+	case unix.EAGAIN:
+		return 0, unix.EAGAIN
+	}
+	return 0, errno
 }
 
 func socketpair(sotype int) ([2]int, error) {
