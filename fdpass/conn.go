@@ -76,8 +76,8 @@ func NewConn(s Socket) (*Conn, error) {
 		return nil, fmt.Errorf("fdpass: new conn: the socket must be in non-blocking mode: %w", err)
 	}
 	c := &Conn{sock: s, raw: raw, typ: typ}
-	c.reads = turn{sem: make(chan struct{}, 1), set: s.SetReadDeadline}
-	c.writes = turn{sem: make(chan struct{}, 1), set: s.SetWriteDeadline}
+	c.reads.init(s.SetReadDeadline)
+	c.writes.init(s.SetWriteDeadline)
 	c.in.init()
 	c.out.init()
 	return c, nil
@@ -208,14 +208,24 @@ func (c *Conn) waitError(err error) error {
 }
 
 // turn lets one goroutine at a time use one direction of a Conn, and lets a
-// context end its wait by a deadline in the past.
+// context end its wait by a deadline in the past. Taking a free turn is one
+// atomic operation; those who find it taken count themselves in waiting first,
+// so that release either sees them or has freed the turn before they look.
 type turn struct {
-	sem chan struct{}
+	taken   atomic.Bool
+	waiting atomic.Int32
+	wake    chan struct{} // room for one; a stale token costs one more look
+
 	set func(time.Time) error // immutable after New
 
 	mu        sync.Mutex
 	at        time.Time // guarded by mu; what the user set
 	cancelled bool      // guarded by mu; the context of the turn has ended
+}
+
+func (t *turn) init(set func(time.Time) error) {
+	t.wake = make(chan struct{}, 1)
+	t.set = set
 }
 
 func (t *turn) setDeadline(at time.Time) error {
@@ -247,20 +257,30 @@ func (t *turn) cancel(cancelled bool) {
 
 // take waits for the turn. Whoever took it calls release.
 func (t *turn) take(ctx context.Context) error {
-	select {
-	case t.sem <- struct{}{}:
+	if t.taken.CompareAndSwap(false, true) {
 		return nil
-	default:
 	}
-	select {
-	case t.sem <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return contextError(ctx)
+	t.waiting.Add(1)
+	defer t.waiting.Add(-1)
+	for !t.taken.CompareAndSwap(false, true) {
+		select {
+		case <-t.wake:
+		case <-ctx.Done():
+			return contextError(ctx)
+		}
 	}
+	return nil
 }
 
-func (t *turn) release() { <-t.sem }
+func (t *turn) release() {
+	t.taken.Store(false)
+	if t.waiting.Load() > 0 {
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+	}
+}
 
 // watch makes the end of ctx end the turn's wait; the caller calls the function
 // that it returns, with the error of the wait, before it releases the turn.

@@ -9,6 +9,9 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -191,7 +194,7 @@ func TestRecv_contextWhileAnotherReceives(t *testing.T) {
 		}
 		first <- err
 	}()
-	for len(b.reads.sem) == 0 {
+	for !b.reads.taken.Load() {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -276,5 +279,70 @@ func TestAllocations(t *testing.T) {
 	})
 	if got > 10 {
 		t.Errorf("%v allocations for 64 descriptors", got)
+	}
+}
+
+// A full queue holds a sender no longer than its context.
+func TestSend_contextEndsTheWait(t *testing.T) {
+	audit(t)
+	a, _ := pair(t, Seqpacket)
+	fill(t, a)
+	a.SetDeadline(time.Now().Add(5 * time.Second))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancelled := make(chan struct{})
+	go func() {
+		for !a.writes.taken.Load() {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+		close(cancelled)
+	}()
+	if err := a.SendContext(ctx, make([]byte, 1024)); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	<-cancelled
+}
+
+// Many goroutines share both ends; every message arrives whole, once.
+func TestConn_manyGoroutines(t *testing.T) {
+	audit(t)
+	a, b := pair(t, Seqpacket)
+	files, _ := memfds(t, 1)
+	const workers, each = 8, 200
+	var got [workers * each]atomic.Int32
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for i := range each {
+				if err := a.SendContext(ctx, fmt.Appendf(nil, "%d", w*each+i), files[0]); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		wg.Go(func() {
+			buf := make([]byte, 20)
+			for range each {
+				n, set, err := b.Recv(buf)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := set.Expect(1); err != nil {
+					t.Error(err)
+				}
+				set.Close()
+				i, _ := strconv.Atoi(string(buf[:n]))
+				got[i].Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range got {
+		if n := got[i].Load(); n != 1 {
+			t.Fatalf("message %d arrived %d times", i, n)
+		}
 	}
 }

@@ -190,13 +190,10 @@ func TestRecvFrame_byteByByte(t *testing.T) {
 	audit(t)
 	a, b := pair(t, Stream)
 	files, same := memfds(t, 1)
-	go func() {
-		for _, octet := range frameBytes(`{"a":1}`) {
-			a.Send([]byte{octet})
-		}
-		a.Send([]byte{frameMark}, files[0])
-	}()
-	meta, set, err := b.RecvFrame(t.Context())
+	if err := a.SendFrame(t.Context(), json.RawMessage(`{"a":1}`), files[0]); err != nil {
+		t.Fatal(err)
+	}
+	meta, set, err := readFrame(func(p []byte) (int, *Files, error) { return b.Recv(p[:1]) })
 	if err != nil || string(meta) != `{"a":1}` || !same(set.Peek(0), 0) {
 		t.Fatalf("%s, %v", meta, err)
 	}

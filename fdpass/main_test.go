@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,7 +97,9 @@ func audit(t testing.TB) {
 	t.Helper()
 	warmPoller(t)
 	before := openFDs(t)
+	gc := debug.SetGCPercent(-1) // finalizers would hide what nobody closes
 	t.Cleanup(func() {
+		defer debug.SetGCPercent(gc)
 		deadline := time.Now().Add(2 * time.Second)
 		for {
 			left := diffFDs(before, openFDs(t))
