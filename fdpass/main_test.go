@@ -54,7 +54,7 @@ type child struct {
 func startRole(t testing.TB, role string, files []*os.File, args ...string) *child {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), roleEnv+"="+role)
+	cmd.Env = append(os.Environ(), roleEnv+"="+role, "GORACE=atexit_sleep_ms=0")
 	cmd.ExtraFiles = files
 	return startChild(t, cmd)
 }
