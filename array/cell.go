@@ -2,6 +2,7 @@ package array
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -145,35 +146,69 @@ func (g Grid) checkArray(whole []byte, itemSize int) {
 }
 
 func (b *block) gather(level int, cell, array []byte) {
-	if level == b.levels {
+	if b.levels == 0 {
 		copy(cell[:b.run], array)
 		return
 	}
 	l := &b.loops[level]
 	used := l.count * l.cellStride
-	if level == b.levels-1 && b.run == used {
-		copy(cell[:used], array)
-	} else {
+	switch {
+	case level < b.levels-1:
 		for x := range l.count {
 			b.gather(level+1, cell[x*l.cellStride:], array[x*l.arrayStride:])
 		}
+	case b.run == used:
+		copy(cell[:used], array)
+	default:
+		copyItems(cell, l.cellStride, array, l.arrayStride, l.count, b.run)
 	}
 	clear(cell[used : l.full*l.cellStride])
 }
 
 func (b *block) scatter(level int, array, cell []byte) {
-	if level == b.levels {
+	if b.levels == 0 {
 		copy(array, cell[:b.run])
 		return
 	}
 	l := &b.loops[level]
 	used := l.count * l.cellStride
-	if level == b.levels-1 && b.run == used {
+	switch {
+	case level < b.levels-1:
+		for x := range l.count {
+			b.scatter(level+1, array[x*l.arrayStride:], cell[x*l.cellStride:])
+		}
+	case b.run == used:
 		copy(array, cell[:used])
-		return
+	default:
+		copyItems(array, l.arrayStride, cell, l.cellStride, l.count, b.run)
 	}
-	for x := range l.count {
-		b.scatter(level+1, array[x*l.arrayStride:], cell[x*l.cellStride:])
+}
+
+// copyItems copies count items of size bytes between two strided rows. Items
+// are moved whole as integers, which is some times faster than memmove calls.
+func copyItems(dst []byte, dstStride int, src []byte, srcStride, count, size int) {
+	le := binary.LittleEndian
+	switch size {
+	case 1:
+		for x := range count {
+			dst[x*dstStride] = src[x*srcStride]
+		}
+	case 2:
+		for x := range count {
+			le.PutUint16(dst[x*dstStride:], le.Uint16(src[x*srcStride:]))
+		}
+	case 4:
+		for x := range count {
+			le.PutUint32(dst[x*dstStride:], le.Uint32(src[x*srcStride:]))
+		}
+	case 8:
+		for x := range count {
+			le.PutUint64(dst[x*dstStride:], le.Uint64(src[x*srcStride:]))
+		}
+	default:
+		for x := range count {
+			copy(dst[x*dstStride:][:size], src[x*srcStride:])
+		}
 	}
 }
 

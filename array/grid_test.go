@@ -208,3 +208,156 @@ func TestGrid_property(t *testing.T) {
 		checkGrid(t, g, rapid.SampledFrom([]int{1, 2, 4, 8, 16}).Draw(t, "itemsize"))
 	})
 }
+
+func FuzzGridRoundTrip(f *testing.F) {
+	f.Add([]byte{}, []byte{}, []byte{}, uint8(4))
+	f.Add([]byte{5}, []byte{2}, []byte{0}, uint8(8))
+	f.Add([]byte{3, 0, 2}, []byte{3, 1, 2}, []byte{1, 0, 0}, uint8(1))
+	f.Add([]byte{5, 4, 3}, []byte{2, 3, 2}, []byte{2, 1, 0}, uint8(2))
+	f.Add([]byte{4, 4, 4, 4}, []byte{1, 3, 4, 4}, []byte{1, 1, 1, 0}, uint8(16))
+	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1, 9}, []byte{1, 1, 1, 1, 1, 1, 1, 1, 2}, []byte{0, 7}, uint8(4))
+	f.Fuzz(func(t *testing.T, dims, cells, picks []byte, itemSize uint8) {
+		n := min(len(dims), len(cells), MaxDims)
+		shape, cell, order := make(Shape, n), make(Shape, n), COrder(n)
+		for i := range n {
+			shape[i], cell[i] = int(dims[i]), int(cells[i])
+			if i < len(picks) {
+				j := i + int(picks[i])%(n-i)
+				order[i], order[j] = order[j], order[i]
+			}
+		}
+		g, err := NewGrid(shape, cell, order)
+		if err != nil {
+			return
+		}
+		size := int(itemSize)%16 + 1
+		padded, err := g.PaddedShape().Bytes(size)
+		if err != nil || padded > 1<<14 || g.CellElements()*size > 1<<14 {
+			return // the reference is slow
+		}
+		checkGrid(t, g, size)
+	})
+}
+
+// TestDefaultCell_property holds DefaultCell to the words of its rule.
+func TestDefaultCell_property(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(0, 6).Draw(t, "ndim")
+		shape := Shape(rapid.SliceOfN(rapid.IntRange(0, 40), n, n).Draw(t, "shape"))
+		order := Order(rapid.Permutation(COrder(n)).Draw(t, "order"))
+		itemSize := rapid.SampledFrom([]int{1, 2, 4, 8, 16}).Draw(t, "itemsize")
+		target := rapid.IntRange(1, 4096).Draw(t, "target")
+		cell := DefaultCell(shape, order, itemSize, target)
+
+		// The rule, literally: slabs from the outside, the first that fits.
+		want := make(Shape, n)
+		for i := range want {
+			want[i] = 1
+		}
+		for k, axis := range order {
+			s := itemSize
+			for _, in := range order[k+1:] {
+				s *= max(shape[in], 1)
+			}
+			if s > target && k < n-1 {
+				continue
+			}
+			slabs := max(shape[axis], 1)
+			m := ceilDiv(slabs, max(1, target/s))
+			want[axis] = ceilDiv(slabs, m)
+			for _, in := range order[k+1:] {
+				want[in] = max(shape[in], 1)
+			}
+			break
+		}
+		if !cell.Equal(want) {
+			t.Fatalf("%v, want %v", cell, want)
+		}
+		g, err := NewGrid(shape, cell, order)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !g.Slabs() {
+			t.Fatalf("cells %v are not slabs", cell)
+		}
+		if size, _ := cell.Bytes(itemSize); size > max(target, itemSize) {
+			t.Fatalf("cells %v have %d bytes", cell, size)
+		}
+		for i := range g.Len() {
+			if _, _, ok := g.Contiguous(i); !ok {
+				t.Fatalf("cell %d is not contiguous", i)
+			}
+		}
+	})
+}
+
+func benchmarkCopy(b *testing.B, copyCell func(g Grid, cell, whole []byte, i int)) {
+	for _, bb := range []struct {
+		name        string
+		shape, cell Shape
+		order       Order
+		itemSize    int
+	}{
+		{"slab", Shape{16, 1024, 1024}, Shape{1, 1024, 1024}, nil, 4},
+		{"slab/fortran", Shape{1024, 1024, 16}, Shape{1024, 1024, 1}, FOrder(3), 4},
+		{"block/rows=2KiB", Shape{4096, 4096}, Shape{2048, 512}, nil, 4},
+		{"block/rows=64B", Shape{2048, 32, 256}, Shape{2048, 32, 16}, nil, 4},
+		{"column/4B", Shape{4096, 4096}, Shape{4096, 1}, nil, 4},
+		{"padded", Shape{4000, 4000}, Shape{2048, 512}, nil, 4},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			g, err := NewGrid(bb.shape, bb.cell, bb.order)
+			if err != nil {
+				b.Fatal(err)
+			}
+			whole := make([]byte, g.Elements()*bb.itemSize)
+			for i := range whole {
+				whole[i] = byte(i)
+			}
+			cell := bytes.Repeat([]byte{1}, g.CellElements()*bb.itemSize)
+			b.SetBytes(int64(len(cell)))
+			i := 0
+			for b.Loop() {
+				copyCell(g, cell, whole, i)
+				i = (i + 1) % g.Len()
+			}
+		})
+	}
+}
+
+func BenchmarkGather(b *testing.B) {
+	benchmarkCopy(b, func(g Grid, cell, whole []byte, i int) { g.Gather(cell, whole, i) })
+}
+
+func BenchmarkScatter(b *testing.B) {
+	benchmarkCopy(b, func(g Grid, cell, whole []byte, i int) { g.Scatter(whole, cell, i) })
+}
+
+func BenchmarkPaddingIsZero(b *testing.B) {
+	g, err := NewGrid(Shape{1, 1}, Shape{1024, 4096}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cell := make([]byte, g.CellElements())
+	b.SetBytes(int64(len(cell)))
+	for b.Loop() {
+		if !g.PaddingIsZero(cell, 0) {
+			b.Fatal("not zero")
+		}
+	}
+}
+
+// BenchmarkCopy is the ceiling for Gather and Scatter: memmove of one 4 MiB
+// cell out of 64 MiB.
+func BenchmarkCopy(b *testing.B) {
+	whole, cell := make([]byte, 64<<20), make([]byte, 4<<20)
+	for i := range whole {
+		whole[i] = byte(i)
+	}
+	b.SetBytes(int64(len(cell)))
+	i := 0
+	for b.Loop() {
+		copy(cell, whole[i*len(cell):])
+		i = (i + 1) % 16
+	}
+}

@@ -1,6 +1,7 @@
 package array
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -94,6 +95,15 @@ func (m *Meta) Grid() (Grid, error) { return NewGrid(m.Shape, m.Cell, m.Order) }
 // CellBytes returns the size of one raw cell. Errors wrap ErrShape.
 func (m *Meta) CellBytes() (int, error) { return m.Cell.Bytes(m.DType.ItemSize()) }
 
+// FillBytes returns the element that Fill stands for, in the byte order of the
+// type: zero when there is no Fill. Errors wrap ErrZarr.
+func (m *Meta) FillBytes() ([]byte, error) {
+	if m.Fill == nil {
+		return make([]byte, m.DType.ItemSize()), nil
+	}
+	return FillBytes(m.DType, m.Fill)
+}
+
 // Shard returns the chunk_shape of the stored form: the padded shape, axes of
 // length 0 as long as one cell.
 func (m *Meta) Shard() Shape {
@@ -131,10 +141,8 @@ func (m *Meta) Check() error {
 	if len(m.Codecs) > 0 {
 		return unsupported("codec " + quote(m.Codecs[0].Name))
 	}
-	if m.Fill != nil {
-		if _, err := FillBytes(m.DType, m.Fill); err != nil {
-			return err
-		}
+	if _, err := m.FillBytes(); err != nil {
+		return err
 	}
 	if m.Attributes != nil {
 		return CheckAttributes(m.Attributes)
@@ -251,25 +259,25 @@ func AppendGroup(dst []byte) []byte {
 	return append(dst, `{"zarr_format":3,"node_type":"group","attributes":{}}`...)
 }
 
-// Equal reports whether both describe the same array of the same bytes. JSON
-// texts are compared as they are written.
+// Equal reports whether both describe the same array of the same cells, with
+// the same names and the same text of attributes.
 func (m *Meta) Equal(o *Meta) bool {
 	return m.Shape.Equal(o.Shape) && m.DType.Equal(o.DType) && m.Cell.Equal(o.Cell) &&
 		slices.Equal(m.Order.resolved(len(m.Shape)), o.Order.resolved(len(o.Shape))) &&
 		slices.EqualFunc(m.Codecs, o.Codecs, func(a, b Codec) bool {
 			return a.Name == b.Name && string(a.Configuration) == string(b.Configuration)
 		}) &&
-		string(m.fillText()) == string(o.fillText()) &&
+		m.sameFill(o) &&
 		slices.Equal(m.DimNames, o.DimNames) &&
 		(string(m.Attributes) == string(o.Attributes) ||
 			isEmptyAttributes(m.Attributes) && isEmptyAttributes(o.Attributes))
 }
 
-func (m *Meta) fillText() jsontext.Value {
-	if m.Fill == nil {
-		return jsontext.Value(zeroFill(m.DType))
-	}
-	return m.Fill
+// sameFill compares the elements, not their texts: 0 and 0.0 are one float.
+func (m *Meta) sameFill(o *Meta) bool {
+	a, errA := m.FillBytes()
+	b, errB := o.FillBytes()
+	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
 func isEmptyAttributes(raw jsontext.Value) bool { return raw == nil || string(raw) == "{}" }
