@@ -87,7 +87,10 @@ func ParseZarrArray(raw []byte) (*ZarrArray, error) {
 	if err := z.Check(); err != nil {
 		return nil, err
 	}
-	return z, z.checkShard()
+	if err := z.checkShard(); err != nil {
+		return nil, err
+	}
+	return z, nil
 }
 
 // ZarrNodeType returns "array" or "group", whichever a zarr.json describes, and
