@@ -1,0 +1,45 @@
+# A menu. Everything here is a go command or a script of one page.
+
+export CGO_ENABLED ?= 0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -X ndferry/internal/cli.version=$(VERSION)
+
+.PHONY: help build check test race fuzz demo py setup lint cross clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/ndferry
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ndferry ./cmd/ndferry
+
+check: ## offline, under a minute: format, vet, build, other systems, quick tests
+	GOPROXY=off scripts/check
+
+test: ## everything, in shares with budgets; .ci/run calls it
+	scripts/gate
+
+race: ## all Go tests under the race detector
+	CGO_ENABLED=1 go test -race -timeout 5m ./...
+
+fuzz: ## every fuzz target, 20 seconds each (FUZZTIME=1m for longer)
+	scripts/fuzz
+
+demo: build ## arrays from NumPy to a server and back
+	scripts/demo.sh
+
+py: ## the Python package: set-up, lint, types, tests
+	scripts/py-setup
+	scripts/py-test
+
+setup: ## fetch and build what lint and test need, once
+	scripts/setup
+
+lint: ## vet and staticcheck, for Linux and the other systems
+	scripts/lint
+
+cross: ## build for the other systems
+	scripts/cross
+
+clean: ## remove what was built
+	rm -rf bin .cache

@@ -1,0 +1,195 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"ndferry/array"
+	"ndferry/wire"
+)
+
+// Stat describes a stored array.
+type Stat struct {
+	Name        string
+	ID          wire.ID // of the transfer that stored it
+	DType       array.DType
+	Shape       array.Shape
+	Order       array.Order // memory order of the axes
+	Chunks      array.Shape // shape of a chunk
+	Codec       string
+	Bytes       int64 // raw
+	StoredBytes int64
+	Cells       int
+	Digest      string
+	Root        string // hex, with digest sha256
+	Attributes  []byte // the text of a JSON object, as it came
+	DimNames    []array.DimName
+	Durability  string
+	Created     time.Time
+}
+
+// GetOptions say how an array is read. The zero value works.
+type GetOptions struct {
+	Into     []byte // memory for the elements, of exactly their size; default new memory
+	Progress func(done, total int64)
+}
+
+// Get returns an array, every cell checked against what was recorded when it was stored.
+func (c *Client) Get(ctx context.Context, name string, opts GetOptions) (*Array, error) {
+	sink := &memorySink{Array: Array{Data: opts.Into}}
+	if _, err := c.GetTo(ctx, name, sink, opts); err != nil {
+		return nil, err
+	}
+	return &sink.Array, nil
+}
+
+// GetTo is Get with a Sink. After an error the sink has got any part of the array.
+func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOptions) (*Stat, error) {
+	if err := array.CheckName(name); err != nil {
+		return nil, invalid("get", name, err)
+	}
+	var st *Stat
+	err := c.call(ctx, "get", name, func() (err error) {
+		st, err = c.get(name, sink, opts)
+		return err
+	})
+	return st, err
+}
+
+func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
+	c.request(wire.Get, wire.GetMessage{Name: name})
+	if err := c.flush(); err != nil {
+		return nil, err
+	}
+	_, b, err := c.reply(wire.Meta)
+	if err != nil {
+		return nil, err
+	}
+	st, meta, err := readMeta(b)
+	if err != nil {
+		return nil, err
+	}
+	grid, err := meta.Grid()
+	if err != nil {
+		return nil, err
+	}
+	d := &download{sink: sink, grid: grid, got: make([]bool, grid.Len()), missing: grid.Len()}
+	if d.size, err = meta.CellBytes(); err != nil {
+		return nil, err
+	}
+	if d.size > wire.MaxCell || st.Cells != grid.Len() {
+		return nil, wire.Failf(wire.CodeProtocol, "META: %d cells of %d bytes for a grid of %d", st.Cells, d.size, grid.Len())
+	}
+	if st.Digest == SHA256 {
+		d.leaves = make([][32]byte, grid.Len())
+	}
+	if err := sink.Begin(st, grid); err != nil {
+		return nil, err
+	}
+	if err := c.cells(d, opts.Progress); err != nil {
+		return nil, err
+	}
+	if d.leaves != nil {
+		if root := wire.Root(meta.Root(d.leaves)); root.String() != st.Root {
+			return nil, wire.Failf(wire.CodeIntegrity, "the root over what came is %v, the array was stored with %v", root, st.Root)
+		}
+	}
+	return st, nil
+}
+
+// download is a Get between META and DONE.
+type download struct {
+	sink    Sink
+	grid    array.Grid
+	size    int
+	got     []bool
+	missing int
+	leaves  [][32]byte
+}
+
+func (c *Client) cells(d *download, progress func(done, total int64)) error {
+	total := int64(d.grid.Len()) * int64(d.size)
+	for {
+		h, _, err := c.next()
+		switch {
+		case err != nil:
+			return err
+		case h.Kind == wire.Done:
+			if d.missing > 0 {
+				return wire.Failf(wire.CodeProtocol, "DONE with %d of %d cells missing", d.missing, d.grid.Len())
+			}
+			return nil
+		case h.Kind == wire.Credit || !h.Kind.Known():
+			continue
+		case h.Kind != wire.Chunk:
+			return wire.Failf(wire.CodeProtocol, "%v among the cells of a GET", h.Kind)
+		}
+		if err := c.cell(d, h); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(total-int64(d.missing)*int64(d.size), total)
+		}
+	}
+}
+
+// cell reads the payload of a CHUNK to its place.
+func (c *Client) cell(d *download, h wire.Header) error {
+	if h.Index >= uint64(d.grid.Len()) || int(h.Raw) != d.size || int(h.Length) != d.size {
+		return wire.Failf(wire.CodeProtocol, "CHUNK of cell %d with %d bytes, %d of them raw; there are %d cells of %d", h.Index, h.Length, h.Raw, d.grid.Len(), d.size)
+	}
+	i := int(h.Index)
+	if d.got[i] {
+		return wire.Failf(wire.CodeProtocol, "cell %d came twice", i)
+	}
+	place := d.sink.Place(i)
+	memory := place
+	if memory == nil {
+		memory = c.scratch(d.size)
+	}
+	_, aborted, err := c.body(h, memory)
+	if err != nil {
+		if wire.CodeOf(err) == wire.CodeIntegrity {
+			return fmt.Errorf("cell %d is not what was stored: %w", i, err)
+		}
+		return err
+	}
+	if aborted {
+		return nil // an ERROR follows
+	}
+	d.got[i] = true
+	d.missing--
+	if d.leaves != nil {
+		d.leaves[i] = sha256.Sum256(memory)
+	}
+	if place != nil {
+		return d.sink.Cell(i, nil)
+	}
+	return d.sink.Cell(i, memory)
+}
+
+func readMeta(b []byte) (*Stat, *array.Meta, error) {
+	var m wire.MetaMessage
+	if err := wire.Decode(b, &m); err != nil {
+		return nil, nil, err
+	}
+	z, err := array.ParseZarrArray(m.Array)
+	if err != nil {
+		return nil, nil, err
+	}
+	order := z.Meta.Order
+	if order == nil {
+		order = array.COrder(len(z.Meta.Shape))
+	}
+	st := &Stat{
+		Name: m.Name, ID: m.ID, DType: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
+		Codec: m.Codec, Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Digest: m.Digest.Kind,
+		Attributes: []byte(m.Attributes), DimNames: z.Meta.DimNames, Durability: m.Durability, Created: m.Created,
+	}
+	if m.Digest.Root != nil {
+		st.Root = m.Digest.Root.String()
+	}
+	return st, &z.Meta, nil
+}

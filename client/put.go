@@ -1,0 +1,279 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"ndferry/array"
+	"ndferry/wire"
+)
+
+// Digests.
+const (
+	CRC32C = "crc32c"
+	SHA256 = "sha256"
+)
+
+// PutOptions say how an array is stored. The zero value works.
+type PutOptions struct {
+	ID         wire.ID     // of the transfer; default a random one. Asking again with the same id is safe and stores once
+	Cell       array.Shape // shape of a chunk; default by array.DefaultCell
+	ChunkBytes int         // target size of a chunk when Cell is nil, raw bytes; default DefaultChunk
+	Digest     string      // CRC32C (default) or SHA256
+	Attributes []byte      // the text of a JSON object
+	IfAbsent   bool        // fail with ErrConflict when the name is taken
+	Progress   func(done, total int64)
+}
+
+// DefaultChunk is the target size of a chunk in raw bytes; a chunk has at most MaxChunk.
+const (
+	DefaultChunk = 4 << 20
+	MinChunk     = 64 << 10
+	MaxChunk     = wire.MaxCell
+)
+
+// Receipt says what was committed.
+type Receipt struct {
+	Name        string
+	ID          wire.ID
+	Bytes       int64 // raw
+	StoredBytes int64
+	Cells       int
+	Codec       string
+	Digest      string
+	Root        string // hex, with digest sha256
+	Durability  string // "durable" or "memory"
+	Created     time.Time
+}
+
+// Put stores an array under a name, replacing what is there, and returns when it is committed as spec/STORE.md says.
+func (c *Client) Put(ctx context.Context, name string, a Array, opts PutOptions) (*Receipt, error) {
+	if err := a.check(); err != nil {
+		return nil, invalid("put", name, err)
+	}
+	return c.PutFrom(ctx, name, &a, opts)
+}
+
+// PutFrom is Put with a Source.
+func (c *Client) PutFrom(ctx context.Context, name string, src Source, opts PutOptions) (*Receipt, error) {
+	p, err := newUpload(name, src, opts)
+	if err != nil {
+		return nil, invalid("put", name, err)
+	}
+	var r *Receipt
+	err = c.call(ctx, "put", name, func() (err error) {
+		r, err = c.put(p)
+		return err
+	})
+	return r, err
+}
+
+// invalid is an error that was found before anything was sent.
+func invalid(op, name string, err error) error {
+	return &Error{Op: op, Name: name, Code: wire.CodeInvalid, Cell: -1, Err: err}
+}
+
+// upload is a Put that has been checked.
+type upload struct {
+	msg    wire.PutMessage
+	meta   array.Meta
+	grid   array.Grid
+	size   int // raw bytes of a cell
+	src    Source
+	opts   PutOptions
+	leaves [][32]byte
+}
+
+func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
+	if err := array.CheckName(name); err != nil {
+		return nil, err
+	}
+	dtype, shape, order := src.Describe()
+	target := opts.ChunkBytes
+	if target == 0 {
+		target = DefaultChunk
+	}
+	if target < 1 || target > MaxChunk {
+		return nil, fmt.Errorf("chunks of %d bytes, 1 to %d are allowed", target, MaxChunk)
+	}
+	cell := opts.Cell
+	if cell == nil {
+		if err := order.Check(len(shape)); err != nil {
+			return nil, err
+		}
+		cell = array.DefaultCell(shape, order, dtype.ItemSize(), target)
+	}
+	u := &upload{src: src, opts: opts}
+	u.meta = array.Meta{Shape: shape, DType: dtype, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))}
+	text, err := u.meta.AppendWire(nil)
+	if err != nil {
+		return nil, err
+	}
+	if u.grid, err = u.meta.Grid(); err != nil {
+		return nil, err
+	}
+	if u.size, err = u.meta.CellBytes(); err != nil {
+		return nil, err
+	}
+	if u.size > wire.MaxCell {
+		return nil, fmt.Errorf("chunks of %v have %d bytes each, at most %d are allowed", cell, u.size, wire.MaxCell)
+	}
+	switch opts.Digest {
+	case "", CRC32C:
+	case SHA256:
+		u.leaves = make([][32]byte, u.grid.Len())
+	default:
+		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
+	}
+	if opts.Attributes != nil {
+		if err := array.CheckAttributes(opts.Attributes); err != nil {
+			return nil, err
+		}
+	}
+	if opts.ID == (wire.ID{}) {
+		rand.Read(opts.ID[:])
+	}
+	u.msg = wire.PutMessage{
+		Name: name, ID: opts.ID, Array: jsontext.Value(text), NumPy: dtype.String(),
+		Attributes: string(opts.Attributes), Digest: opts.Digest, IfAbsent: opts.IfAbsent,
+	}
+	return u, nil
+}
+
+func (c *Client) put(u *upload) (*Receipt, error) {
+	c.request(wire.Put, u.msg)
+	total := int64(u.grid.Len()) * int64(u.size)
+	for i := range u.grid.Len() {
+		data, err := u.src.Cell(u.grid, i, c.scratch(u.size))
+		if err != nil {
+			return nil, c.giveUp(fmt.Errorf("read cell %d: %w", i, err))
+		}
+		for c.credit < uint64(u.size) {
+			if err := c.flush(); err != nil {
+				return nil, err
+			}
+			if done, r, err := c.early(); done || err != nil {
+				return r, err
+			}
+		}
+		c.credit -= uint64(u.size)
+		if u.leaves != nil {
+			u.leaves[i] = sha256.Sum256(data)
+		}
+		h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: c.stream, Index: uint64(i), Raw: uint32(u.size), Length: uint32(len(data))}
+		if err := c.sendCell(h, data); err != nil {
+			return nil, err
+		}
+		if u.opts.Progress != nil {
+			u.opts.Progress(int64(i+1)*int64(u.size), total)
+		}
+	}
+	finish := wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: c.stream, Index: uint64(u.grid.Len())}
+	var payload []byte
+	if u.leaves != nil {
+		payload = wire.Encode(wire.FinishMessage{Root: wire.Root(u.meta.Root(u.leaves))})
+	}
+	c.out = wire.AppendFrame(c.out, finish, payload)
+	if err := c.flush(); err != nil {
+		return nil, err
+	}
+	_, b, err := c.reply(wire.Receipt)
+	if err != nil {
+		return nil, err
+	}
+	return readReceipt(b)
+}
+
+// early reads one frame while cells are still to be sent: credit, or the end.
+func (c *Client) early() (done bool, r *Receipt, err error) {
+	h, b, err := c.next()
+	if err != nil || h.Kind != wire.Receipt {
+		return false, nil, err
+	}
+	r, err = readReceipt(b) // this id was committed before
+	return true, r, err
+}
+
+// giveUp cancels a Put whose source failed with why, and leaves the connection usable when the server answers.
+func (c *Client) giveUp(why error) error {
+	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream, Raw: 1}, nil)
+	if c.flush() != nil {
+		return why
+	}
+	for {
+		_, _, err := c.next()
+		if b, ok := errors.AsType[boundary](err); ok {
+			b.err = why
+			return b
+		}
+		if err != nil {
+			return why
+		}
+	}
+}
+
+func (c *Client) scratch(size int) []byte {
+	if cap(c.buf) < size {
+		c.buf = make([]byte, size)
+	}
+	return c.buf[:size]
+}
+
+// sendCell sends a CHUNK. A small one joins what is in out; of a large one each piece is added to the checksum right before it is written.
+func (c *Client) sendCell(h wire.Header, data []byte) error {
+	if len(data) <= readAhead {
+		c.out = wire.AppendFrame(c.out, h, data)
+		if len(c.out) > wire.MaxControl {
+			return c.flush()
+		}
+		return nil
+	}
+	c.out = wire.AppendHeader(c.out, h)
+	crc := uint32(0)
+	for len(data) > 0 {
+		n := min(wire.Piece, len(data))
+		piece := data[:n]
+		data = data[n:]
+		crc = wire.Update(crc, piece)
+		var err error
+		c.patience(c.nc.SetWriteDeadline)
+		if len(c.out) > 0 {
+			both := net.Buffers{c.out, piece}
+			_, err = both.WriteTo(c.nc)
+			c.out = c.out[:0]
+		} else {
+			_, err = c.nc.Write(piece)
+		}
+		if err != nil {
+			return c.lastWords(err)
+		}
+	}
+	c.out = wire.AppendTrailer(c.out, crc, wire.Whole)
+	return nil
+}
+
+func readReceipt(b []byte) (*Receipt, error) {
+	var m wire.ReceiptMessage
+	if err := wire.Decode(b, &m); err != nil {
+		return nil, err
+	}
+	r := &Receipt{
+		Name: m.Name, ID: m.ID, Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Codec: m.Codec,
+		Digest: m.Digest.Kind, Durability: m.Durability, Created: m.Created,
+	}
+	if m.Digest.Root != nil {
+		r.Root = m.Digest.Root.String()
+	}
+	return r, nil
+}
+
+// lastPart is the last part of a name.
+func lastPart(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }

@@ -1,0 +1,87 @@
+package fdpass
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSockName is what sun_path holds beside its final zero byte; unix(7).
+const maxSockName = 107
+
+// socket opens a non-blocking, close-on-exec Unix socket.
+func socket(sotype int) (int, error) {
+	return unix.Socket(unix.AF_UNIX, sotype|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+}
+
+// presetMode sets the mode that bind will give to the socket file.
+func presetMode(fd int, mode uint32) error { return unix.Fchmod(fd, mode) }
+
+// withSockName calls fn with a name for path that fits into an address: path
+// itself, or for a long one its base name below an open descriptor of its
+// directory.
+func withSockName(path string, fn func(name string) error) error {
+	if len(path) <= maxSockName {
+		return fn(path)
+	}
+	dir, base := filepath.Split(path)
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	short := "/proc/self/fd/" + strconv.Itoa(fd) + "/" + base
+	if len(short) > maxSockName {
+		return fmt.Errorf("name of %d bytes does not fit into a socket address", len(base))
+	}
+	return fn(short)
+}
+
+// MSG_DONTWAIT holds even if another process that shares the open file
+// description has switched it to blocking mode.
+const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+
+const scmPidfd = 0x04 // SCM_PIDFD, linux/socket.h
+
+func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
+	n, oobn, flags, _, err = unix.Recvmsg(fd, p, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	return n, oobn, flags, err
+}
+
+func socketpair(sotype int) ([2]int, error) {
+	return unix.Socketpair(unix.AF_UNIX, sotype|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+}
+
+func setPassRights(fd int, on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, value)
+	if err == unix.ENOPROTOOPT {
+		return fmt.Errorf("needs Linux 6.16: %w: %w", errors.ErrUnsupported, err)
+	}
+	return err
+}
+
+// peerHungUp reports whether the peer sends no more.
+func peerHungUp(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	_, err := unix.Poll(p, 0)
+	return err != nil || p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+}
+
+// closeRun closes n descriptors from first on, all of them the caller's.
+func closeRun(first, n int) error {
+	if n == 1 {
+		return unix.Close(first)
+	}
+	if err := unix.CloseRange(uint(first), uint(first+n-1), 0); err != nil {
+		return closeEach(first, n)
+	}
+	return nil
+}

@@ -1,0 +1,273 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+
+	"ndferry/array"
+	"ndferry/store"
+	"ndferry/wire"
+)
+
+// Executor runs the operations of one session on a store. Operations of a stream must run in the order in which they were
+// submitted; different streams may run at the same time, on any goroutine. It is the session's Memory too.
+type Executor struct {
+	store store.Store
+	pool  *Pool
+	ctx   context.Context
+
+	mu      sync.Mutex
+	uploads map[uint32]*upload            // guarded by mu
+	arrays  map[uint32]store.Array        // guarded by mu
+	cancel  map[uint32]context.CancelFunc // guarded by mu; of what runs
+}
+
+// upload is an open store.Upload with what checking its cells takes.
+type upload struct {
+	store.Upload
+	lender store.Lender // nil when it has no memory of its own
+	grid   array.Grid
+	sha256 bool
+	keep   bool // Resume
+}
+
+// NewExecutor returns an executor over st. ctx ends what it waits for.
+func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
+	return &Executor{
+		store: st, pool: pool, ctx: ctx,
+		uploads: map[uint32]*upload{}, arrays: map[uint32]store.Array{}, cancel: map[uint32]context.CancelFunc{},
+	}
+}
+
+// Quick tells that op waits for nothing and computes little, so that it may run where waiting hurts.
+func (e *Executor) Quick(op *Operation) bool {
+	if !e.store.Instant() || op.Job == Verify {
+		return false
+	}
+	if op.Job == Write && len(op.Data) > wire.Piece {
+		if u := e.upload(op.Stream); u != nil && u.sha256 {
+			return false
+		}
+	}
+	return true
+}
+
+// Take implements Memory.
+func (e *Executor) Take(stream uint32, cell, size int) (p []byte, lent bool) {
+	if u := e.upload(stream); u != nil && u.lender != nil {
+		if p := u.lender.Lend(cell, size); p != nil {
+			return p, true
+		}
+	}
+	return e.pool.Take(size), false
+}
+
+// Give implements Memory.
+func (e *Executor) Give(p []byte) { e.pool.Give(p) }
+
+// Abandon cancels what runs for the stream.
+func (e *Executor) Abandon(stream uint32) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if cancel := e.cancel[stream]; cancel != nil {
+		cancel()
+	}
+}
+
+// Close gives up what is open. Nothing may run any more.
+func (e *Executor) Close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for stream, u := range e.uploads {
+		if u.keep {
+			u.Close()
+		} else {
+			u.Discard()
+		}
+		delete(e.uploads, stream)
+	}
+	for stream, a := range e.arrays {
+		a.Close()
+		delete(e.arrays, stream)
+	}
+}
+
+func (e *Executor) upload(stream uint32) *upload {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.uploads[stream]
+}
+
+func (e *Executor) array(stream uint32) store.Array {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.arrays[stream]
+}
+
+// Run does op. progress is called with what a Verify reports before its end.
+func (e *Executor) Run(op Operation, progress func(Result)) Result {
+	ctx, cancel := e.ctx, context.CancelFunc(nil)
+	if op.Job == Verify || op.Job == ReadCell || op.Job == List {
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		e.mu.Lock()
+		e.cancel[op.Stream] = cancel
+		e.mu.Unlock()
+		defer func() {
+			e.mu.Lock()
+			delete(e.cancel, op.Stream)
+			e.mu.Unlock()
+		}()
+	}
+	switch op.Job {
+	case Begin:
+		return e.begin(ctx, op)
+	case Write:
+		return e.write(ctx, op)
+	case Commit, Release, Discard:
+		return e.end(ctx, op)
+	case Open:
+		return e.open(ctx, op)
+	case ReadCell:
+		return e.read(ctx, op)
+	case Shut:
+		e.mu.Lock()
+		a := e.arrays[op.Stream]
+		delete(e.arrays, op.Stream)
+		e.mu.Unlock()
+		return Result{Err: a.Close()}
+	case Stat:
+		a, err := e.store.Open(ctx, op.Name)
+		if err != nil {
+			return Result{Err: err}
+		}
+		return Result{Info: a.Info(), Err: a.Close()}
+	case List:
+		list, more, err := e.store.List(ctx, op.Query.Prefix, op.Query.After, op.Query.Limit)
+		return Result{List: list, More: more, Err: err}
+	case Delete:
+		return Result{Err: e.store.Delete(ctx, op.Name)}
+	case Verify:
+		return e.verify(ctx, op, progress)
+	}
+	panic(fmt.Sprintf("session: job %d", op.Job))
+}
+
+func (e *Executor) begin(ctx context.Context, op Operation) Result {
+	up, receipt, err := e.store.Begin(ctx, op.Spec)
+	if err != nil || receipt != nil {
+		return Result{Err: err, Receipt: receipt}
+	}
+	grid, err := op.Spec.Meta.Grid()
+	if err != nil {
+		up.Discard()
+		return Result{Err: err}
+	}
+	u := &upload{Upload: up, grid: grid, sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume}
+	u.lender, _ = up.(store.Lender)
+	e.mu.Lock()
+	e.uploads[op.Stream] = u
+	e.mu.Unlock()
+	return Result{Durable: up.Durable()}
+}
+
+// write checks what only the decoded cell shows, and writes it.
+func (e *Executor) write(ctx context.Context, op Operation) Result {
+	u := e.upload(op.Stream)
+	if u == nil { // an earlier operation of the stream failed and the session knows
+		return Result{Err: store.ErrInvalid}
+	}
+	if !u.grid.PaddingIsZero(op.Data, op.Cell.Index) {
+		return Result{Err: fmt.Errorf("cell %d: the padding over the edge of the array is not zero: %w", op.Cell.Index, store.ErrInvalid)}
+	}
+	if u.sha256 {
+		op.Cell.Leaf = sha256.Sum256(op.Data)
+	}
+	return Result{Cell: op.Cell, Err: u.Write(ctx, op.Cell, op.Data)}
+}
+
+func (e *Executor) end(ctx context.Context, op Operation) Result {
+	e.mu.Lock()
+	u := e.uploads[op.Stream]
+	delete(e.uploads, op.Stream)
+	e.mu.Unlock()
+	if u == nil {
+		return Result{}
+	}
+	switch op.Job {
+	case Release:
+		if u.keep {
+			return Result{Err: u.Close()}
+		}
+	case Commit:
+		receipt, err := u.Commit(ctx, op.Root)
+		if err == nil {
+			return Result{Receipt: &receipt}
+		}
+		u.Discard()
+		return Result{Err: err}
+	}
+	return Result{Err: u.Discard()}
+}
+
+func (e *Executor) open(ctx context.Context, op Operation) Result {
+	a, err := e.store.Open(ctx, op.Name)
+	if err != nil {
+		return Result{Err: err}
+	}
+	e.mu.Lock()
+	e.arrays[op.Stream] = a
+	e.mu.Unlock()
+	return Result{Info: a.Info()}
+}
+
+func (e *Executor) read(ctx context.Context, op Operation) Result {
+	a := e.array(op.Stream)
+	cell, n, err := a.Cell(op.Cell.Index)
+	if err != nil {
+		return Result{Err: err}
+	}
+	if v, ok := a.(store.Viewer); ok {
+		return Result{Cell: cell, Data: v.View(op.Cell.Index), Lent: true}
+	}
+	if n > wire.MaxChunk {
+		return Result{Err: fmt.Errorf("cell %d has %d stored bytes: %w", op.Cell.Index, n, store.ErrIntegrity)}
+	}
+	data := e.pool.Take(n)
+	if err := a.Read(ctx, op.Cell.Index, data); err != nil {
+		e.pool.Give(data)
+		return Result{Err: err}
+	}
+	return Result{Cell: cell, Data: data}
+}
+
+// reportStep is how many bytes lie between two reports of a Verify.
+const reportStep = 256 << 20
+
+func (e *Executor) verify(ctx context.Context, op Operation, progress func(Result)) Result {
+	a, err := e.store.Open(ctx, op.Name)
+	if err != nil {
+		return Result{Err: err}
+	}
+	defer a.Close()
+	r := wire.ReportMessage{Cells: a.Info().Receipt.Cells, Bad: []wire.BadItem{}}
+	var reported int64
+	err = a.Verify(ctx, func(cells int, bytes int64) {
+		r.CellsDone, r.BytesDone = cells, bytes
+		if bytes-reported >= reportStep {
+			reported = bytes
+			progress(Result{Report: wire.ReportMessage{Cells: r.Cells, CellsDone: cells, BytesDone: bytes, BadCount: r.BadCount, Bad: []wire.BadItem{}}, More: true})
+		}
+	}, func(p store.Problem) {
+		if r.BadCount++; len(r.Bad) < wire.MaxBad {
+			item := wire.BadItem{File: p.File, Problem: p.Text}
+			if p.Cell >= 0 {
+				item.Cell = &p.Cell
+			}
+			r.Bad = append(r.Bad, item)
+		}
+	})
+	return Result{Report: r, Err: err}
+}

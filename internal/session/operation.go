@@ -1,0 +1,52 @@
+package session
+
+import (
+	"ndferry/store"
+	"ndferry/wire"
+)
+
+// Job is the kind of an Operation.
+type Job uint8
+
+const (
+	Begin    Job = iota + 1 // open the upload of a PUT
+	Write                   // check and write a cell
+	Commit                  // publish the upload
+	Release                 // give the upload up; keep what is durable when the PUT asked to
+	Discard                 // forget the upload
+	Open                    // open an array for a GET
+	ReadCell                // read a stored cell
+	Shut                    // close the array of a GET
+	Stat
+	List
+	Delete
+	Verify // Results with More set are its progress
+)
+
+// Operation is work on the store, done off the session. Operations of a stream run in the order in which they were submitted.
+type Operation struct {
+	ID     uint64
+	Job    Job
+	Stream uint32
+	Spec   store.Spec // Begin
+	Cell   store.Cell // Write, ReadCell: the index; Write: the CRC32C of Data, already compared with the frame's
+	Data   []byte     // Write: the encoded cell
+	Lent   bool       // Write: Data is the upload's own memory
+	Root   [32]byte   // Commit
+	Name   string     // Open, Stat, Delete, Verify
+	Query  wire.ListMessage
+}
+
+// Result is how an Operation ended.
+type Result struct {
+	Err     error
+	Receipt *store.Receipt // Begin of what is committed already, Commit
+	Durable []store.Range  // Begin
+	Cell    store.Cell     // Write: with its leaf; ReadCell
+	Data    []byte         // ReadCell: the stored bytes
+	Lent    bool           // ReadCell: Data is the array's own memory
+	Info    *store.Info    // Open, Stat
+	List    []store.Info
+	Report  wire.ReportMessage // Verify
+	More    bool               // List: there are more names. Verify: not the last report
+}

@@ -1,0 +1,441 @@
+package session
+
+import (
+	"fmt"
+
+	"ndferry/array"
+	"ndferry/store"
+	"ndferry/wire"
+)
+
+// put is an upload, from PUT to its last frame.
+//
+//	           Begin done           FINISH, all cells in       Commit done
+//	opening ───────────────► open ────────────────────► committing ───────► (gone) RECEIPT
+//	   │                       │ FINISH, writes pending ▲ last write done
+//	   │                       └──────► finishing ──────┘
+//	   └── any failure ──► failed: ERROR is sent, the upload dropped, and what still comes is thrown away
+type put struct {
+	message  []byte // the PUT, as it came: Import begins with it
+	spec     store.Spec
+	grid     array.Grid
+	size     int // raw bytes of a cell
+	state    putState
+	got      bitmap
+	missing  int
+	writing  int        // cells whose Write is not done
+	leaves   [][32]byte // with sha256
+	finished bool       // FINISH came
+	root     *wire.Root // of FINISH, with sha256
+}
+
+type putState uint8
+
+const (
+	opening putState = iota
+	open
+	finishing
+	committing
+	failed // only until pending writes are done
+)
+
+func (s *Session) onPut(h wire.Header, b []byte) error {
+	p, err := newPut(b)
+	if err != nil {
+		return err
+	}
+	s.puts[h.Stream] = p
+	s.submit(Operation{Job: Begin, Stream: h.Stream, Spec: p.spec})
+	return nil
+}
+
+// newPut reads the message of a PUT and checks all that needs no store.
+func newPut(b []byte) (*put, error) {
+	var m wire.PutMessage
+	if err := wire.Decode(b, &m); err != nil {
+		return nil, err
+	}
+	spec, err := SpecOf(&m)
+	if err != nil {
+		return nil, err
+	}
+	grid, err := spec.Meta.Grid()
+	if err != nil {
+		return nil, wire.NewFailure(wire.CodeInvalid, err.Error())
+	}
+	size, err := spec.Meta.CellBytes()
+	if err != nil {
+		return nil, wire.NewFailure(wire.CodeInvalid, err.Error())
+	}
+	n := grid.Len()
+	switch {
+	case size > wire.MaxCell:
+		return nil, wire.Failf(wire.CodeLimit, "cells of %d bytes, at most %d are allowed; use smaller chunks", size, wire.MaxCell)
+	case n > wire.MaxCells:
+		return nil, wire.Failf(wire.CodeLimit, "%d cells, at most %d are allowed; use larger chunks", n, uint64(wire.MaxCells))
+	case n > maxTracked:
+		return nil, wire.Failf(wire.CodeLimit, "%d cells in one transfer, this server tracks at most %d; use larger chunks", n, maxTracked)
+	}
+	p := &put{message: append([]byte(nil), b...), spec: spec, grid: grid, size: size, got: newBitmap(n), missing: n}
+	if spec.Digest == store.DigestSHA256 {
+		p.leaves = make([][32]byte, n)
+	}
+	return p, nil
+}
+
+// maxTracked bounds what one PUT makes the server remember: 2^24 cells, 64 TiB at the default size.
+const maxTracked = 1 << 24
+
+// SpecOf is what the store is told of a PUT. Errors are a *wire.Failure.
+func SpecOf(m *wire.PutMessage) (store.Spec, error) {
+	invalid := func(err error) (store.Spec, error) {
+		return store.Spec{}, wire.NewFailure(wire.CodeInvalid, fmt.Sprintf("put %q: %v", m.Name, err))
+	}
+	if err := array.CheckName(m.Name); err != nil {
+		return invalid(err)
+	}
+	z, err := array.ParseZarrArray(m.Array)
+	if err != nil {
+		return invalid(err)
+	}
+	if !z.IsWireForm() {
+		return invalid(fmt.Errorf("array: not the metadata of §5.6: the cells must be the chunks of a regular grid"))
+	}
+	spec := store.Spec{
+		ID: store.ID(m.ID), Name: m.Name, Meta: z.Meta, NumPy: m.NumPy,
+		Digest: store.DigestKind(m.Digest), IfAbsent: m.IfAbsent, Resume: m.Resume,
+	}
+	if spec.ID == (store.ID{}) {
+		return invalid(fmt.Errorf("the id is missing or zero"))
+	}
+	if spec.Meta.Attributes != nil && string(spec.Meta.Attributes) != "{}" {
+		return invalid(fmt.Errorf("attributes belong into the member of their own"))
+	}
+	spec.Meta.Attributes = nil
+	if spec.NumPy != "" {
+		d, err := array.ParseDType(spec.NumPy)
+		if err != nil {
+			return invalid(err)
+		}
+		if !d.Equal(spec.Meta.DType) {
+			return invalid(fmt.Errorf("numpy says %v and array %v", d, spec.Meta.DType))
+		}
+	}
+	if m.Attributes != "" {
+		if err := array.CheckAttributes([]byte(m.Attributes)); err != nil {
+			return invalid(err)
+		}
+		spec.Attributes = []byte(m.Attributes)
+	}
+	switch spec.Digest {
+	case "":
+		spec.Digest = store.DigestCRC32C
+	case store.DigestCRC32C, store.DigestSHA256:
+	default:
+		return invalid(fmt.Errorf("digest %q is not known; there are crc32c and sha256", m.Digest))
+	}
+	return spec, nil
+}
+
+// onChunk decides where the payload of a CHUNK goes.
+func (s *Session) onChunk(h wire.Header) Payload {
+	if s.outstanding+uint64(h.Raw) > s.cfg.Window {
+		return s.refuse(wire.Failf(wire.CodeProtocol, "CHUNK of %d bytes with %d of credit left", h.Raw, s.cfg.Window-s.outstanding))
+	}
+	p, done := s.streamOf(h)
+	if done {
+		if p.Verdict == Skip {
+			s.skipChunk(h)
+		}
+		return p
+	}
+	up := s.puts[h.Stream]
+	switch up.state {
+	case opening:
+		return Payload{Verdict: Wait}
+	case failed:
+		s.skipChunk(h)
+		return Payload{Verdict: Skip}
+	case finishing, committing:
+		return s.refuse(wire.Failf(wire.CodeProtocol, "a CHUNK after FINISH"))
+	case open:
+		if f := up.accepts(h); f != nil {
+			s.failPut(h.Stream, up, f)
+			break
+		}
+		memory, lent := s.mem.Take(h.Stream, int(h.Index), int(h.Length))
+		if memory == nil {
+			return Payload{Verdict: Wait}
+		}
+		s.outstanding += uint64(h.Raw)
+		s.cell, s.lent = memory, lent
+		return Payload{Memory: memory}
+	}
+	s.skipChunk(h)
+	return Payload{Verdict: Skip}
+}
+
+// skipChunk accounts for a chunk that is thrown away.
+func (s *Session) skipChunk(h wire.Header) {
+	s.outstanding += uint64(h.Raw)
+	s.grant(h.Raw)
+}
+
+// accepts refuses a chunk that the array has no place for.
+func (p *put) accepts(h wire.Header) *wire.Failure {
+	n := uint64(p.grid.Len())
+	var f *wire.Failure
+	switch {
+	case h.Index >= n:
+		f = wire.Failf(wire.CodeInvalid, "cell %d of an array of %d cells", h.Index, n)
+	case int(h.Raw) != p.size:
+		f = wire.Failf(wire.CodeInvalid, "cell %d has %d bytes, the cells of this array have %d", h.Index, h.Raw, p.size)
+	case h.Length != h.Raw:
+		f = wire.Failf(wire.CodeInvalid, "cell %d has a payload of %d bytes, codec none makes it %d", h.Index, h.Length, h.Raw)
+	case p.got.has(int(h.Index)):
+		f = wire.Failf(wire.CodeInvalid, "cell %d came twice", h.Index)
+	}
+	if f != nil {
+		f.Cell = &h.Index
+	}
+	return f
+}
+
+// onCell takes the payload of a CHUNK that lies in s.cell.
+func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
+	p := s.puts[h.Stream]
+	if p == nil || p.state != open { // cancelled or failed while it was read
+		s.dropCell()
+		s.grant(h.Raw)
+		return
+	}
+	if status == wire.Aborted {
+		s.dropCell()
+		s.grant(h.Raw)
+		return
+	}
+	if err := wire.CheckPayload(h, crc, want); err != nil {
+		f := wire.NewFailure(wire.CodeIntegrity, fmt.Sprintf("cell %d was damaged on its way: %v", h.Index, err))
+		f.Cell = &h.Index
+		s.dropCell()
+		s.grant(h.Raw)
+		s.failPut(h.Stream, p, f)
+		return
+	}
+	p.got.set(int(h.Index))
+	p.missing--
+	p.writing++
+	data, lent := s.cell, s.lent
+	s.cell, s.lent = nil, false
+	s.submit(Operation{Job: Write, Stream: h.Stream, Cell: store.Cell{Index: int(h.Index), CRC: crc}, Data: data, Lent: lent})
+	if lent {
+		s.grant(h.Raw) // the memory is the array's own, nothing has to become free
+	}
+}
+
+// dropCell gives the memory of an unused payload back.
+func (s *Session) dropCell() {
+	if s.cell != nil && !s.lent {
+		s.mem.Give(s.cell)
+	}
+	s.cell, s.lent = nil, false
+}
+
+func (s *Session) onFinish(h wire.Header, b []byte) error {
+	p := s.puts[h.Stream]
+	if p == nil || p.state == failed {
+		return nil // ended while the payload was read
+	}
+	if p.state == finishing || p.state == committing || p.finished {
+		return wire.Failf(wire.CodeProtocol, "a second FINISH")
+	}
+	if b != nil {
+		var m wire.FinishMessage
+		if err := wire.Decode(b, &m); err != nil {
+			return err
+		}
+		p.root = &m.Root
+	}
+	if n := uint64(p.grid.Len()); h.Index != n {
+		s.failPut(h.Stream, p, wire.Failf(wire.CodeInvalid, "FINISH says %d cells, the array has %d", h.Index, n))
+		return nil
+	}
+	if p.leaves != nil && p.root == nil {
+		s.failPut(h.Stream, p, wire.Failf(wire.CodeInvalid, "FINISH without the root of digest sha256"))
+		return nil
+	}
+	p.finished = true
+	if p.state == open { // otherwise onBegun goes on: an array without cells is finished at once
+		s.finish(h.Stream, p)
+	}
+	return nil
+}
+
+// finish commits when every cell is written.
+func (s *Session) finish(stream uint32, p *put) {
+	if p.missing > 0 {
+		s.failPut(stream, p, wire.Failf(wire.CodeInvalid, "FINISH with %d of %d cells missing", p.missing, p.grid.Len()))
+		return
+	}
+	if p.writing > 0 {
+		p.state = finishing
+		return
+	}
+	var root [32]byte
+	if p.leaves != nil {
+		root = p.spec.Meta.Root(p.leaves)
+		if wire.Root(root) != *p.root {
+			s.failPut(stream, p, wire.Failf(wire.CodeIntegrity, "the root over what came is %v, the sender says %v", wire.Root(root), *p.root))
+			return
+		}
+	}
+	p.state = committing
+	s.submit(Operation{Job: Commit, Stream: stream, Root: root})
+}
+
+// failPut answers ERROR, drops the upload and throws away what still comes.
+func (s *Session) failPut(stream uint32, p *put, f *wire.Failure) {
+	if p.state == failed {
+		return
+	}
+	s.fail(stream, f)
+	was := p.state
+	p.state = failed
+	if was != opening {
+		s.submit(Operation{Job: Discard, Stream: stream})
+	}
+	s.reap(stream, p)
+}
+
+// reap forgets an upload that has ended and for which nothing is pending.
+func (s *Session) reap(stream uint32, p *put) {
+	if p.state != failed {
+		return
+	}
+	for _, op := range s.ops {
+		if op.Stream == stream {
+			return
+		}
+	}
+	delete(s.puts, stream)
+}
+
+func (s *Session) cancelPut(stream uint32, forget bool) {
+	p := s.puts[stream]
+	if p.state == failed || p.state == committing {
+		return // it ends by itself
+	}
+	was := p.state
+	p.state = failed
+	s.push(Action{Do: Abandon, Stream: stream})
+	s.fail(stream, wire.Failf(wire.CodeCancelled, "cancelled by the client"))
+	if was != opening {
+		job := Release
+		if forget {
+			job = Discard
+		}
+		s.submit(Operation{Job: job, Stream: stream})
+	}
+	s.reap(stream, p)
+}
+
+func (s *Session) onPutDone(op Operation, r Result) {
+	p := s.puts[op.Stream]
+	if op.Job == Write && !op.Lent {
+		s.mem.Give(op.Data)
+		s.grant(uint32(len(op.Data)))
+	}
+	if p == nil {
+		return
+	}
+	switch op.Job {
+	case Begin:
+		s.onBegun(op, p, r)
+	case Write:
+		p.writing--
+		switch {
+		case p.state == failed:
+		case r.Err != nil:
+			f := failureOf(r.Err)
+			cell := uint64(op.Cell.Index)
+			f.Cell = &cell
+			s.failPut(op.Stream, p, f)
+		default:
+			if p.leaves != nil {
+				p.leaves[op.Cell.Index] = r.Cell.Leaf
+			}
+			if p.state == finishing && p.writing == 0 {
+				s.finish(op.Stream, p)
+			}
+		}
+	case Commit:
+		delete(s.puts, op.Stream)
+		if r.Err != nil {
+			s.fail(op.Stream, failureOf(r.Err))
+			return
+		}
+		s.send(wire.Header{Kind: wire.Receipt, Stream: op.Stream}, ReceiptMessage(r.Receipt))
+		return
+	}
+	s.reap(op.Stream, p)
+}
+
+// onBegun goes on when the upload is open, or already committed.
+func (s *Session) onBegun(op Operation, p *put, r Result) {
+	switch {
+	case p.state == failed: // cancelled meanwhile
+		if r.Err == nil && r.Receipt == nil {
+			s.submit(Operation{Job: Release, Stream: op.Stream})
+		}
+		return
+	case r.Err != nil:
+		p.state = failed
+		s.fail(op.Stream, failureOf(r.Err))
+		return
+	case r.Receipt != nil:
+		delete(s.puts, op.Stream)
+		s.send(wire.Header{Kind: wire.Receipt, Stream: op.Stream}, ReceiptMessage(r.Receipt))
+		return
+	}
+	p.state = open
+	for _, d := range r.Durable {
+		for i := d.First; i < d.First+d.Count; i++ {
+			p.got.set(i)
+		}
+		p.missing -= d.Count
+	}
+	if p.spec.Resume {
+		m := wire.AcceptMessage{Durable: [][2]uint64{}}
+		for _, d := range r.Durable {
+			m.Durable = append(m.Durable, [2]uint64{uint64(d.First), uint64(d.Count)})
+		}
+		s.send(wire.Header{Kind: wire.Accept, Stream: op.Stream}, m)
+	}
+	if p.finished {
+		s.finish(op.Stream, p)
+	}
+}
+
+// ReceiptMessage is what a client is told of a commit.
+func ReceiptMessage(r *store.Receipt) wire.ReceiptMessage {
+	return wire.ReceiptMessage{
+		Name: r.Name, ID: wire.ID(r.ID), Bytes: r.Bytes, StoredBytes: r.StoredBytes, Cells: r.Cells, Codec: r.Codec,
+		Digest: digestOf(r), Durability: r.Durability, Created: r.Created,
+	}
+}
+
+func digestOf(r *store.Receipt) wire.Digest {
+	d := wire.Digest{Kind: string(r.Digest)}
+	if r.Digest == store.DigestSHA256 {
+		root := wire.Root(r.Root)
+		d.Root = &root
+	}
+	return d
+}
+
+// bitmap is a set of cells.
+type bitmap []uint64
+
+func newBitmap(n int) bitmap    { return make(bitmap, (n+63)/64) }
+func (b bitmap) has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
+func (b bitmap) set(i int)      { b[i/64] |= 1 << (i % 64) }

@@ -1,0 +1,365 @@
+package session
+
+import (
+	"fmt"
+	"time"
+
+	"ndferry/wire"
+)
+
+// Config is what a Session is made with. The zero value works.
+type Config struct {
+	Software  string        // named in HELLO
+	Window    uint64        // raw bytes of cells that the peer may have outstanding; default and least 32 MiB
+	ReadAhead int           // cells read for a GET before the peer took them; default 3
+	Handshake time.Duration // time to the peer's HELLO; default 5 s
+}
+
+// defaultWindow lets a cell of any size in while another is written, and keeps 16 MiB in hand while up to grantStep are owed.
+const (
+	defaultWindow = 32 << 20
+	grantStep     = 4 << 20
+)
+
+func (c Config) withDefaults() Config {
+	if c.Window < defaultWindow {
+		c.Window = defaultWindow
+	}
+	if c.ReadAhead <= 0 {
+		c.ReadAhead = 3
+	}
+	if c.Handshake <= 0 {
+		c.Handshake = 5 * time.Second
+	}
+	if c.Software == "" {
+		c.Software = "ndferry"
+	}
+	return c
+}
+
+// Memory gives payloads a place. [Executor] implements it.
+type Memory interface {
+	// Take returns size bytes for a cell of the stream's upload. lent tells that they are the upload's own.
+	Take(stream uint32, cell, size int) (p []byte, lent bool)
+	// Give returns what Take gave, or the Data of a ReadCell, when it is not lent.
+	Give(p []byte)
+}
+
+// Session is the server's side of one connection.
+//
+//	        HELLO of the peer                 Close pushed
+//	opening ────────────────────► open ────────────────────► closed
+//
+// Each operation has a state of its own in put.go, get.go and call.go.
+type Session struct {
+	cfg     Config // immutable after New
+	mem     Memory
+	actions []Action
+	head    int
+
+	greeted  bool // the peer's HELLO came
+	closed   bool
+	draining bool
+	peer     wire.HelloMessage
+	last     uint32 // newest stream
+	puts     map[uint32]*put
+	gets     map[uint32]*get
+	calls    map[uint32]*call
+	ops      map[uint64]Operation // submitted and not done
+	nextOp   uint64
+	tokens   map[uint64]sent // sent cells whose memory is still lent to the driver
+	token    uint64
+
+	outstanding uint64 // credit that the peer has used and that was not granted again
+	owed        uint64 // part of it whose memory is free
+	credit      uint64 // what we may still send
+
+	header  wire.Header // the frame whose payload is being read
+	control []byte      // its memory, of a control frame
+	cell    []byte      // its memory, of a CHUNK
+	lent    bool
+}
+
+// sent is a cell that the driver is writing.
+type sent struct {
+	stream uint32
+	memory []byte // to give back, nil when it is the store's own
+}
+
+// New returns a session that waits for the peer's HELLO until now + Handshake.
+func New(cfg Config, mem Memory, now time.Time) *Session {
+	s := newSession(cfg, mem)
+	s.push(Action{Do: Arm, At: now.Add(s.cfg.Handshake)})
+	return s
+}
+
+func newSession(cfg Config, mem Memory) *Session {
+	return &Session{
+		cfg: cfg.withDefaults(), mem: mem,
+		puts: map[uint32]*put{}, gets: map[uint32]*get{}, calls: map[uint32]*call{},
+		ops: map[uint64]Operation{}, tokens: map[uint64]sent{},
+	}
+}
+
+// Closed tells that a Close was pushed: no input has an effect any more but OnDone and OnSent, which free memory.
+func (s *Session) Closed() bool { return s.closed }
+
+// Idle tells that no operation is open.
+func (s *Session) Idle() bool { return len(s.puts)+len(s.gets)+len(s.calls) == 0 }
+
+// BadHeader is for a header that wire.ParseHeader refuses: it answers and closes.
+func (s *Session) BadHeader(err error) {
+	if !s.closed {
+		s.refuse(err)
+	}
+}
+
+// OnTick is for the time of an Arm.
+func (s *Session) OnTick(time.Time) {
+	if !s.greeted && !s.closed {
+		s.refuse(wire.Failf(wire.CodeDeadline, "no HELLO within %v", s.cfg.Handshake))
+	}
+}
+
+// OnHeader takes a header that wire.ParseHeader accepted and answers what to do with its payload. A frame without payload is
+// done with it.
+func (s *Session) OnHeader(h wire.Header) Payload {
+	if s.closed {
+		return Payload{Verdict: Refuse}
+	}
+	if !s.greeted && h.Kind != wire.Hello && h.Kind != wire.Fail {
+		return s.refuse(wire.Failf(wire.CodeProtocol, "%v before HELLO", h.Kind))
+	}
+	if !h.Kind.Known() {
+		return Payload{Verdict: Skip}
+	}
+	s.header = h
+	switch h.Kind {
+	case wire.Chunk:
+		return s.onChunk(h)
+	case wire.Hello:
+		if s.greeted {
+			return s.refuse(wire.Failf(wire.CodeProtocol, "a second HELLO"))
+		}
+	case wire.Ping:
+		s.send(wire.Header{Kind: wire.Pong, Index: h.Index}, nil)
+		return Payload{}
+	case wire.Credit:
+		return s.onCredit(h)
+	case wire.Cancel:
+		return s.onCancel(h)
+	case wire.Finish:
+		if p, done := s.streamOf(h); done {
+			return p
+		}
+		if h.Length == 0 {
+			s.onFinish(h, nil)
+			return Payload{}
+		}
+	case wire.Put, wire.Get, wire.Stat, wire.List, wire.Delete, wire.Verify:
+		if err := s.checkNew(h); err != nil {
+			return s.refuse(err)
+		}
+	case wire.Pong, wire.Fail:
+	default:
+		return s.refuse(wire.Failf(wire.CodeProtocol, "%v is not for a server", h.Kind))
+	}
+	if cap(s.control) < int(h.Length) || cap(s.control) > wire.MaxControl && int(h.Length) <= wire.MaxControl {
+		s.control = make([]byte, h.Length, max(int(h.Length), 1<<10))
+	}
+	s.control = s.control[:h.Length]
+	return Payload{Memory: s.control}
+}
+
+// checkNew refuses a request whose stream is not new or that is one too many.
+func (s *Session) checkNew(h wire.Header) error {
+	if h.Stream <= s.last {
+		return wire.Failf(wire.CodeProtocol, "%v opens stream %d, but %d was opened before", h.Kind, h.Stream, s.last)
+	}
+	if len(s.puts)+len(s.gets)+len(s.calls) >= wire.MaxStreams {
+		return wire.Failf(wire.CodeLimit, "more than %d operations open on one connection", wire.MaxStreams)
+	}
+	return nil
+}
+
+// streamOf finds the PUT that a CHUNK or FINISH belongs to. done means that p is the answer: the stream has ended.
+func (s *Session) streamOf(h wire.Header) (p Payload, done bool) {
+	switch {
+	case h.Stream > s.last:
+		return s.refuse(wire.Failf(wire.CodeProtocol, "%v on stream %d, which was not opened", h.Kind, h.Stream)), true
+	case s.puts[h.Stream] != nil:
+		return Payload{}, false
+	case s.gets[h.Stream] != nil || s.calls[h.Stream] != nil:
+		return s.refuse(wire.Failf(wire.CodeProtocol, "%v on stream %d, which is no PUT", h.Kind, h.Stream)), true
+	}
+	return Payload{Verdict: Skip}, true
+}
+
+// OnPayload tells that the payload of the last header is in its memory: crc is the CRC32C of what came, want and status are the trailer's.
+func (s *Session) OnPayload(crc, want uint32, status wire.Status) {
+	h := s.header
+	if s.closed {
+		s.dropCell()
+		return
+	}
+	if h.Kind == wire.Chunk {
+		s.onCell(h, crc, want, status)
+		return
+	}
+	if status == wire.Aborted {
+		return
+	}
+	if err := wire.CheckPayload(h, crc, want); err != nil {
+		s.refuse(err)
+		return
+	}
+	if err := s.onMessage(h, s.control); err != nil {
+		f := failureOf(err)
+		if h.Kind.Request() && f.Code != wire.CodeProtocol {
+			s.fail(h.Stream, f)
+			return
+		}
+		s.refuse(f)
+	}
+}
+
+func (s *Session) onMessage(h wire.Header, b []byte) error {
+	if h.Kind.Request() {
+		s.last = h.Stream
+		if s.draining {
+			return wire.Failf(wire.CodeShutdown, "the server is stopping; ask again later with the same id")
+		}
+	}
+	switch h.Kind {
+	case wire.Hello:
+		return s.onHello(b)
+	case wire.Put:
+		return s.onPut(h, b)
+	case wire.Finish:
+		return s.onFinish(h, b)
+	case wire.Get:
+		return s.onGet(h, b)
+	case wire.Stat, wire.Delete, wire.Verify, wire.List:
+		return s.onCall(h, b)
+	case wire.Fail:
+		var f wire.Failure
+		if err := wire.Decode(b, &f); err != nil {
+			return err
+		}
+		if h.Stream == 0 {
+			s.close(fmt.Errorf("the peer says: %w", &f))
+		}
+	}
+	return nil
+}
+
+func (s *Session) onHello(b []byte) error {
+	var m wire.HelloMessage
+	if err := wire.Decode(b, &m); err != nil {
+		return err
+	}
+	if err := m.Check(); err != nil {
+		return err
+	}
+	s.peer, s.greeted, s.credit = m, true, m.Credit
+	s.send(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, wire.NewHello(s.cfg.Software, s.cfg.Window))
+	return nil
+}
+
+// OnDone takes the result of the submitted operation id.
+func (s *Session) OnDone(id uint64, r Result) {
+	op, ok := s.ops[id]
+	if !ok {
+		panic(fmt.Sprintf("session: result of operation %d, which is not pending", id))
+	}
+	if !(op.Job == Verify && r.More) {
+		delete(s.ops, id)
+	}
+	switch op.Job {
+	case Begin, Write, Commit, Release, Discard:
+		s.onPutDone(op, r)
+	case Open, ReadCell, Shut:
+		s.onGetDone(op, r)
+	default:
+		s.onCallDone(op, r)
+	}
+	s.drained()
+}
+
+// OnSent tells that the segments of the Send with this token were written and may be used again.
+func (s *Session) OnSent(token uint64) {
+	t := s.tokens[token]
+	delete(s.tokens, token)
+	if t.memory != nil {
+		s.mem.Give(t.memory)
+	}
+	if g := s.gets[t.stream]; g != nil {
+		g.sending--
+		s.pump(t.stream, g)
+	}
+	s.drained()
+}
+
+func (s *Session) submit(op Operation) {
+	s.nextOp++
+	op.ID = s.nextOp
+	s.ops[op.ID] = op
+	s.push(Action{Do: Submit, Op: op, Stream: op.Stream})
+}
+
+func (s *Session) onCredit(h wire.Header) Payload {
+	if s.credit+h.Index > wire.MaxCredit {
+		return s.refuse(wire.Failf(wire.CodeProtocol, "credit of %d bytes and %d more", s.credit, h.Index))
+	}
+	s.credit += h.Index
+	for stream, g := range s.gets {
+		s.pump(stream, g)
+	}
+	return Payload{}
+}
+
+// grant gives back the credit of n raw bytes whose memory is free.
+func (s *Session) grant(n uint32) {
+	s.owed += uint64(n)
+	if s.owed >= grantStep && !s.closed {
+		s.send(wire.Header{Kind: wire.Credit, Index: s.owed}, nil)
+		s.outstanding -= s.owed
+		s.owed = 0
+	}
+}
+
+func (s *Session) onCancel(h wire.Header) Payload {
+	switch {
+	case h.Stream > s.last:
+		return s.refuse(wire.Failf(wire.CodeProtocol, "CANCEL of stream %d, which was not opened", h.Stream))
+	case s.puts[h.Stream] != nil:
+		s.cancelPut(h.Stream, h.Raw == 1)
+	case s.gets[h.Stream] != nil:
+		s.cancelGet(h.Stream)
+	case s.calls[h.Stream] != nil:
+		s.cancelCall(h.Stream)
+	}
+	s.drained()
+	return Payload{}
+}
+
+// Drain ends the session: at once when force is set or nothing is open, otherwise when what is open has ended. New requests
+// are refused with a retryable error.
+func (s *Session) Drain(force bool) {
+	s.draining = true
+	if s.closed {
+		return
+	}
+	if force && !s.Idle() {
+		s.fail(0, wire.Failf(wire.CodeShutdown, "the server is stopping; ask again later with the same id"))
+		return
+	}
+	s.drained()
+}
+
+// drained closes when the last operation of a draining session has ended.
+func (s *Session) drained() {
+	if s.draining && s.Idle() {
+		s.close(nil)
+	}
+}

@@ -1,0 +1,34 @@
+package wire
+
+// Limits of version 1, spec/WIRE.md §8. Everything that a peer can make large is here.
+const (
+	MaxControl    = 64 << 10           // payload of a control frame
+	MaxAttributes = 1 << 20            // text of the user's attributes
+	MaxDescribing = MaxControl + 2<<20 // payload of PUT and META: attributes, escaped
+	MaxEntries    = 2 << 20            // payload of ENTRIES
+	MaxCell       = 16 << 20           // raw bytes of a cell
+	MaxChunk      = MaxCell + 64<<10   // payload of CHUNK: a cell that does not compress, and a container's header
+	MaxCells      = 1<<32 - 1          // cells of an array
+	MaxStreams    = 64                 // open operations of a connection
+	MaxRanges     = 4096               // ranges of a GET or an ACCEPT
+	MaxPage       = 1000               // entries of a page of LIST
+	MaxDepth      = 32                 // of JSON
+	MaxMessage    = 2 << 10            // bytes of the sentence in an ERROR
+	MaxSoftware   = 100                // bytes of the software's name in HELLO
+	MaxCredit     = uint64(1) << 62    // outstanding raw bytes; as the credit of HELLO: no bound but the stream's
+	MinCredit     = 16 << 20           // the first credit lets one cell of any size in
+	MaxBad        = 100                // problems that a REPORT names
+)
+
+// MaxPayload is the largest payload of a frame of kind k, in bytes.
+func MaxPayload(k Kind) uint32 {
+	switch k {
+	case Chunk:
+		return MaxChunk
+	case Put, Meta:
+		return MaxDescribing
+	case Entries:
+		return MaxEntries
+	}
+	return MaxControl
+}
