@@ -1,0 +1,203 @@
+package dir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"path"
+
+	"github.com/go-json-experiment/json"
+
+	"ndferry/store"
+)
+
+// Commit publishes the array in the order of STORE.md §1. See store.Upload.
+func (u *upload) Commit(ctx context.Context, root [32]byte) (store.Receipt, error) {
+	receipt, err := u.commit(ctx, root)
+	switch {
+	case err == nil:
+		u.over()
+		u.closeFiles()
+		u.s.unclaim(u)
+	case errors.Is(err, store.ErrConflict):
+	default:
+		if e := u.abandon(); e != nil {
+			u.s.log.Error("store: a failed transfer cannot be moved away", "array", u.spec.Name, "error", e)
+		}
+	}
+	return receipt, opError("commit", u.spec.Name, err)
+}
+
+func (u *upload) commit(ctx context.Context, root [32]byte) (store.Receipt, error) {
+	if err := u.failed(); err != nil {
+		return store.Receipt{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return store.Receipt{}, err
+	}
+	if u.table.have != u.table.n {
+		return store.Receipt{}, fmt.Errorf("%w: %d of %d cells were written", store.ErrInvalid, u.table.have, u.table.n)
+	}
+	if _, _, err := u.s.checkPlace(u.spec.Name, u.spec.IfAbsent); err != nil {
+		return store.Receipt{}, err // early, before the disk has work with it
+	}
+	receipt := u.receipt(root)
+	if err := u.finish(receipt); err != nil {
+		return store.Receipt{}, err
+	}
+	return receipt, u.publish(receipt)
+}
+
+func (u *upload) receipt(root [32]byte) store.Receipt {
+	cells, bytes, _ := store.Sizes(&u.spec.Meta)
+	r := store.Receipt{
+		ID: u.spec.ID, Name: u.spec.Name, Bytes: bytes, StoredBytes: u.table.stored(), Cells: cells,
+		Codec: store.CodecName(&u.spec.Meta), Digest: u.spec.Digest, Durability: store.Durable, Created: u.s.now().UTC().Round(0),
+	}
+	if r.Digest == store.DigestSHA256 {
+		r.Root = root
+	}
+	return r
+}
+
+// finish makes the upload a whole, durable node: steps 1 to 3.
+func (u *upload) finish(receipt store.Receipt) error {
+	c := commitBody{Receipt: encodeReceipt(receipt)}
+	if u.shard != nil {
+		var err error
+		if c.ShardSize, c.IndexCRC, err = u.writeIndex(); err != nil {
+			return err
+		}
+		if err := u.shard.Sync(); err != nil {
+			return err
+		}
+	}
+	meta := u.spec.Meta
+	meta.Attributes = u.spec.Attributes
+	text, err := meta.AppendStored(nil)
+	if err != nil {
+		return err
+	}
+	c.ZarrSize, c.ZarrCRC = int64(len(text)), crc32.Checksum(text, castagnoli)
+	if err := u.appendCommit(c); err != nil {
+		return err
+	}
+	// A commit that met a conflict may have written it before.
+	if err := u.s.fs.Remove(u.path + "/" + zarrJSON); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := u.s.writeFile(u.path+"/"+zarrJSON, text); err != nil {
+		return err
+	}
+	return u.s.fs.SyncDir(u.path)
+}
+
+// appendCommit appends the last cells and COMMIT to the journal, which is then a sidecar.
+func (u *upload) appendCommit(c commitBody) error {
+	if err := u.appendCells(); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	u.table.settle()
+	u.mu.Unlock()
+	body, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	record := appendRecord(nil, recordCommit, body)
+	if err := u.journal.Truncate(u.end); err != nil {
+		return err
+	}
+	if _, err := u.journal.WriteAt(record, u.end); err != nil {
+		return err
+	}
+	return u.journal.Sync()
+}
+
+// writeIndex writes the shard's index behind the cells. It returns the shard's size and the CRC that ends the index.
+func (u *upload) writeIndex() (size int64, crc uint32, err error) {
+	size = u.tail
+	if u.layout.fixed > 0 {
+		size = int64(u.layout.grid.Len()) * int64(u.layout.fixed)
+	}
+	crc, err = u.layout.eachIndexBlock(u.table.span, func(block []byte) error {
+		_, err := u.shard.WriteAt(block, size)
+		size += int64(len(block))
+		return err
+	})
+	return size, crc, err
+}
+
+// publish puts the finished node at its name: steps 4 to 8.
+func (u *upload) publish(receipt store.Receipt) error {
+	s := u.s
+	s.names.Lock()
+	defer s.names.Unlock()
+	replace, missing, err := s.checkPlace(u.spec.Name, u.spec.IfAbsent)
+	if err != nil {
+		return err
+	}
+	if err := s.receipts.intent(receipt); err != nil {
+		return err
+	}
+	if err := u.rename(replace, missing); err != nil {
+		if e := s.receipts.dropped(receipt.ID); e != nil {
+			// Without DROPPED on disk the upload must stay where it is: an intent whose upload is gone counts as done.
+			s.log.Error("store: a failed commit cannot be logged", "array", u.spec.Name, "error", e)
+			u.leave()
+		}
+		return err
+	}
+	if err := s.receipts.done(receipt.ID, false); err != nil {
+		s.log.Warn("store: a commit is not logged yet; the next start will", "array", u.spec.Name, "error", err)
+	}
+	return nil
+}
+
+// rename makes the missing groups, renames the upload to its name and makes that durable: steps 5 to 7. After an error everything is as it
+// was before.
+func (u *upload) rename(replace bool, missing []string) (err error) {
+	s, to := u.s, nodePath(u.spec.Name)
+	s.visible.Lock()
+	defer s.visible.Unlock()
+	made := 0
+	defer func() {
+		if err != nil {
+			s.dropEmptyGroups(missing[:made])
+		}
+	}()
+	for _, g := range missing {
+		if err := s.makeGroup(g); err != nil {
+			return err
+		}
+		made++
+	}
+	mode := RenameNoReplace
+	if replace {
+		mode = RenameExchange
+	}
+	if err := s.fs.Rename(u.path, to, mode); err != nil {
+		return err
+	}
+	for i := range len(missing) + 1 {
+		dir := path.Dir(to)
+		if i > 0 {
+			dir = path.Dir(nodePath(missing[len(missing)-i]))
+		}
+		if err := s.fs.SyncDir(dir); err != nil {
+			if e := s.fs.Rename(to, u.path, mode); e != nil {
+				s.log.Error("store: cannot undo a failed commit; the array is whole and stays visible", "array", u.spec.Name, "error", e)
+				made = 0
+			}
+			return err
+		}
+	}
+	if replace {
+		if err := u.moveAside(); err != nil {
+			s.log.Warn("store: a replaced array cannot be removed before the next start", "array", u.spec.Name, "error", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package mem
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"ndferry/store"
+)
+
+var (
+	_ store.Upload = (*upload)(nil)
+	_ store.Lender = (*upload)(nil)
+)
+
+// upload is an array in the making.
+type upload struct {
+	s       *Store
+	a       *memArray
+	maximum int // bytes of a stored cell
+
+	mu      sync.Mutex
+	have    []uint64 // guarded by mu: bits of the cells that were written
+	written int      // guarded by mu
+	over    bool     // guarded by mu
+}
+
+func newUpload(a *memArray, cellSize int) *upload {
+	u := &upload{s: a.s, a: a, maximum: cellSize, have: make([]uint64, (a.cells+63)/64)}
+	if a.fixed == 0 {
+		u.maximum += store.MaxCellGrowth
+	}
+	a.crc = make([]uint32, a.cells)
+	if a.info.Digest == store.DigestSHA256 {
+		a.leaf = make([][32]byte, a.cells)
+	}
+	return u
+}
+
+// Durable reports that nothing survives a crash.
+func (u *upload) Durable() []store.Range { return nil }
+
+// Sync does nothing: what is written is as durable as it gets.
+func (u *upload) Sync(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return opError("sync", u.a.info.Name, err)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over {
+		return opError("sync", u.a.info.Name, errOver)
+	}
+	return nil
+}
+
+// Lend returns where the cell will stay.
+func (u *upload) Lend(cell, size int) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over || u.a.fixed == 0 || cell < 0 || cell >= u.a.cells || size != u.a.fixed || u.hasLocked(cell) {
+		return nil
+	}
+	data := u.a.cell(cell)
+	if u.a.region != nil && !u.a.warm {
+		populate(u.a.region.pages(cell*size, size))
+	}
+	return data
+}
+
+func (u *upload) hasLocked(cell int) bool { return u.have[cell/64]>>(cell%64)&1 == 1 }
+
+// Write stores a cell. Bytes that Lend gave are where they belong already.
+func (u *upload) Write(ctx context.Context, cell store.Cell, data []byte) error {
+	if err := ctx.Err(); err != nil {
+		return opError("write", u.a.info.Name, err)
+	}
+	if err := u.accept(cell, data); err != nil {
+		return opError("write", u.a.info.Name, err)
+	}
+	if u.a.fixed > 0 {
+		if to := u.a.cell(cell.Index); &to[0] != &data[0] {
+			copy(to, data)
+		}
+	}
+	return nil
+}
+
+// accept records a cell and, when cells have no fixed place, keeps a copy of it.
+func (u *upload) accept(cell store.Cell, data []byte) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	i, n := cell.Index, len(data)
+	switch {
+	case u.over:
+		return errOver
+	case i < 0 || i >= u.a.cells:
+		return fmt.Errorf("%w: cell %d of %d", store.ErrInvalid, i, u.a.cells)
+	case u.a.fixed > 0 && n != u.a.fixed, n < 1, n > u.maximum:
+		return fmt.Errorf("%w: cell %d has %d bytes, it should have %d", store.ErrInvalid, i, n, u.maximum)
+	case u.hasLocked(i):
+		return fmt.Errorf("%w: cell %d came twice", store.ErrInvalid, i)
+	}
+	if u.a.fixed == 0 {
+		u.s.mu.Lock()
+		err := u.s.reserveLocked(int64(n))
+		u.s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		u.a.size += int64(n)
+		u.a.parts[i] = append([]byte(nil), data...)
+	}
+	u.have[i/64] |= 1 << (i % 64)
+	u.written++
+	u.a.crc[i] = cell.CRC
+	if u.a.leaf != nil {
+		u.a.leaf[i] = cell.Leaf
+	}
+	return nil
+}
+
+// Commit publishes the array; see store.Upload.
+func (u *upload) Commit(ctx context.Context, root [32]byte) (store.Receipt, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over {
+		return store.Receipt{}, opError("commit", u.a.info.Name, errOver)
+	}
+	err := ctx.Err()
+	if err == nil && u.written != u.a.cells {
+		err = fmt.Errorf("%w: %d of %d cells were written", store.ErrInvalid, u.written, u.a.cells)
+	}
+	u.s.mu.Lock()
+	defer u.s.mu.Unlock()
+	if err == nil {
+		if err = u.s.placeLocked(u.a.info.Name, u.a.info.IfAbsent); err != nil {
+			return store.Receipt{}, opError("commit", u.a.info.Name, err)
+		}
+	}
+	if err != nil {
+		u.endLocked()
+		u.s.releaseLocked(u.a)
+		return store.Receipt{}, opError("commit", u.a.info.Name, err)
+	}
+	u.a.info.Receipt = u.receipt(root)
+	u.s.publishLocked(u.a)
+	u.endLocked()
+	return u.a.info.Receipt, nil
+}
+
+func (u *upload) receipt(root [32]byte) store.Receipt {
+	spec := &u.a.info.Spec
+	cells, bytes, _ := store.Sizes(&spec.Meta)
+	r := store.Receipt{
+		ID: spec.ID, Name: spec.Name, Bytes: bytes, Cells: cells, Codec: store.CodecName(&spec.Meta),
+		Digest: spec.Digest, Durability: store.Memory, Created: u.s.now().UTC().Round(0),
+	}
+	for i := range u.a.cells {
+		r.StoredBytes += int64(len(u.a.cell(i)))
+	}
+	if r.Digest == store.DigestSHA256 {
+		r.Root = root
+	}
+	return r
+}
+
+// endLocked ends the upload; u.mu and Store.mu are held.
+func (u *upload) endLocked() {
+	u.over = true
+	delete(u.s.open, u.a.info.ID)
+}
+
+// Close forgets the upload.
+func (u *upload) Close() error { return u.Discard() }
+
+// Discard forgets the upload and frees its space.
+func (u *upload) Discard() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over {
+		return nil
+	}
+	u.s.mu.Lock()
+	defer u.s.mu.Unlock()
+	u.endLocked()
+	u.s.releaseLocked(u.a)
+	return nil
+}

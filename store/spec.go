@@ -1,0 +1,118 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"slices"
+	"strconv"
+
+	"ndferry/array"
+)
+
+// MaxCellBytes bounds the raw bytes of a cell, MaxCellGrowth what encoding may add to them (spec/WIRE.md §8).
+const (
+	MaxCellBytes  = 16 << 20
+	MaxCellGrowth = 64 << 10
+)
+
+// Durable and Memory are what Receipt.Durability says.
+const (
+	Durable = "durable"
+	Memory  = "memory"
+)
+
+// CheckSpec reports whether spec describes an array that can be stored, and fills in what may be left out: Attributes, Digest,
+// dimension names. Meta.Attributes is cleared, because Attributes is the one place of them. Errors wrap ErrInvalid. Back ends call
+// it at the beginning of Begin.
+func CheckSpec(spec *Spec) error {
+	if err := checkSpec(spec); err != nil {
+		return fmt.Errorf("store: %w: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
+func checkSpec(spec *Spec) error {
+	if spec.ID == (ID{}) {
+		return errors.New("the transfer id is zero")
+	}
+	if err := array.CheckName(spec.Name); err != nil {
+		return err
+	}
+	spec.Meta.Attributes = nil
+	if len(spec.Attributes) == 0 {
+		spec.Attributes = []byte("{}")
+	}
+	if err := array.CheckAttributes(spec.Attributes); err != nil {
+		return err
+	}
+	if spec.Meta.DimNames == nil {
+		spec.Meta.DimNames = array.DefaultDimNames(spec.Name, len(spec.Meta.Shape))
+	}
+	if err := spec.Meta.Check(); err != nil {
+		return err
+	}
+	if n, err := spec.Meta.CellBytes(); err != nil || n < 1 || n > MaxCellBytes {
+		return fmt.Errorf("a cell of %d bytes, it has 1 to %d", n, MaxCellBytes)
+	}
+	switch spec.Digest {
+	case "":
+		spec.Digest = DigestCRC32C
+	case DigestCRC32C, DigestSHA256:
+	default:
+		return fmt.Errorf("unknown digest %q; there are crc32c and sha256", spec.Digest)
+	}
+	if len(spec.NumPy) > array.MaxNPYHeader {
+		return fmt.Errorf("a NumPy descr of %d bytes, the most is %d", len(spec.NumPy), array.MaxNPYHeader)
+	}
+	return nil
+}
+
+// SameArray reports whether two specs ask for the same array under the same name: what a transfer that is taken up again must be.
+func SameArray(a, b *Spec) bool {
+	return a.Name == b.Name && a.NumPy == b.NumPy && a.Digest == b.Digest &&
+		bytes.Equal(a.Attributes, b.Attributes) && a.Meta.Equal(&b.Meta)
+}
+
+// CodecName is what Receipt.Codec says.
+func CodecName(m *array.Meta) string {
+	if len(m.Codecs) == 0 {
+		return "none"
+	}
+	return m.Codecs[len(m.Codecs)-1].Name
+}
+
+// Sizes returns the cells of the array that m describes, and its raw bytes without padding.
+func Sizes(m *array.Meta) (cells int, bytes int64, err error) {
+	grid, err := m.Grid()
+	if err != nil {
+		return 0, 0, err
+	}
+	n, err := m.Shape.Bytes(m.DType.ItemSize())
+	return grid.Len(), int64(n), err
+}
+
+// NewRoot returns the hash of the root of DigestSHA256 (spec/WIRE.md §5.7), to which the leaves of all cells are to be written, in
+// order of the cells. descr is the NumPy type string.
+func NewRoot(m *array.Meta) hash.Hash {
+	join := func(dst []byte, ints []int) []byte {
+		for i, n := range ints {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = strconv.AppendInt(dst, int64(n), 10)
+		}
+		return append(dst, '\n')
+	}
+	order := slices.Clone(m.Order)
+	if order == nil {
+		order = array.COrder(len(m.Shape))
+	}
+	head := []byte("ndferry root 1\n" + m.DType.String() + "\n")
+	head = join(join(join(head, m.Shape), m.Cell), order)
+	h := sha256.New()
+	h.Write(head)
+	return h
+}
