@@ -10,6 +10,13 @@ import (
 	"ndferry/fdpass"
 )
 
+// Errors of Listen to test for with errors.Is, beside syscall.EADDRINUSE and those of package fs.
+var (
+	ErrInUse     = fdpass.ErrInUse     // a live process listens there
+	ErrNotSocket = fdpass.ErrNotSocket // something else lies at the path
+	ErrDirectory = fdpass.ErrDirectory // others could replace the socket
+)
+
 // ListenConfig is how Listen listens. The zero value works.
 type ListenConfig struct {
 	// SocketMode is the permission of a Unix socket's path; default 0600. A mode that lets others write admits every user whom
@@ -18,8 +25,7 @@ type ListenConfig struct {
 }
 
 // Listen listens on an address in the form of package net: "tcp" with HOST:PORT, or "unix" with a path or @name. A path that a
-// live process listens on is not taken over, a stale one is; closing the listener removes only what it made. Errors to test for:
-// fdpass.ErrInUse, fdpass.ErrNotSocket, fdpass.ErrDirectory, syscall.EADDRINUSE and those of package fs.
+// live process listens on is not taken over, a stale one is; closing the listener removes only what it made.
 func Listen(ctx context.Context, network, address string, cfg ListenConfig) (net.Listener, error) {
 	switch {
 	case network == "tcp":
