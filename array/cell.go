@@ -27,19 +27,24 @@ type loop struct {
 
 // block plans the copy of cell i of elements of itemSize bytes.
 func (g Grid) block(i, itemSize int) block {
+	strides := g.strides(g.order, itemSize)
+	return g.blockIn(i, itemSize, &strides)
+}
+
+// blockIn is block for an array with steps of its own, in bytes by logical axis.
+func (g Grid) blockIn(i, itemSize int, strides *[MaxDims]int) block {
 	var b block
 	var at [MaxDims]int
 	g.locate(i, at[:len(g.shape)])
 	// From the innermost axis outwards; loops are filled from the end.
 	first := MaxDims
-	arrayStride, cellStride := itemSize, itemSize
+	cellStride := itemSize
 	for k := len(g.order) - 1; k >= 0; k-- {
 		axis := g.order[k]
 		n, c := g.shape[axis], g.cell[axis]
 		start := at[axis] * c
-		b.origin += start * arrayStride
-		l := loop{count: min(c, n-start), full: c, arrayStride: arrayStride, cellStride: cellStride}
-		arrayStride *= n
+		b.origin += start * strides[axis]
+		l := loop{count: min(c, n-start), full: c, arrayStride: strides[axis], cellStride: cellStride}
 		cellStride *= c
 		switch {
 		case c == 1:
@@ -55,7 +60,7 @@ func (g Grid) block(i, itemSize int) block {
 	b.levels = copy(b.loops[:], b.loops[first:])
 	b.run = itemSize
 	if b.levels > 0 {
-		if in := b.loops[b.levels-1]; in.arrayStride == itemSize {
+		if in := b.loops[b.levels-1]; in.arrayStride == itemSize && in.cellStride == itemSize {
 			b.run = in.count * itemSize
 		}
 	}

@@ -116,6 +116,9 @@ func (c *Client) Close() error {
 	return c.nc.Close()
 }
 
+// Err returns why the connection is closed, nil while it is usable.
+func (c *Client) Err() error { return c.whyBroken() }
+
 func (c *Client) breakWith(err error) {
 	c.state.Lock()
 	defer c.state.Unlock()

@@ -4,11 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
 	"strings"
 	"syscall"
+
+	"ndferry/array"
+	"ndferry/client"
+	"ndferry/internal/worker"
+	"ndferry/store"
 )
 
 // Exit codes. Where they overlap they are rclone's, so that scripts carry
@@ -40,7 +46,7 @@ var exitMeanings = []struct {
 	{ExitNoArray, "array not found"},
 	{ExitTemporary, "temporary failure: trying again may help"},
 	{ExitPartial, "some items failed"},
-	{ExitFatal, "fatal: authentication or protocol"},
+	{ExitFatal, "fatal: authentication, permission or protocol"},
 	{ExitLimit, "a limit, quota or the space is exhausted"},
 	{ExitDeadline, "deadline passed"},
 	{ExitIntegrity, "integrity: damaged data was found"},
@@ -53,6 +59,24 @@ var exitCodes = []struct {
 	target error
 	code   int
 }{
+	{client.ErrNotFound, ExitNoArray},
+	{client.ErrConflict, ExitConflict},
+	{client.ErrIntegrity, ExitIntegrity},
+	{client.ErrInvalid, ExitUsage},
+	{client.ErrNoSpace, ExitLimit},
+	{client.ErrLimit, ExitLimit},
+	{client.ErrTemporary, ExitTemporary},
+	{client.ErrProtocol, ExitFatal},
+	{worker.ErrInUse, ExitConflict},
+	{worker.ErrNotSocket, ExitConflict},
+	{worker.ErrDirectory, ExitFatal},
+	{store.ErrLocked, ExitConflict},
+	{store.ErrInvalid, ExitUsage},
+	{store.ErrIntegrity, ExitIntegrity},
+	{store.ErrNoSpace, ExitLimit},
+	{array.ErrNPY, ExitUsage},
+	{array.ErrUnsupportedDType, ExitUsage},
+	{array.ErrShape, ExitUsage},
 	{context.DeadlineExceeded, ExitDeadline},
 	{os.ErrDeadlineExceeded, ExitDeadline},
 	{syscall.ENOSPC, ExitLimit},
@@ -63,6 +87,9 @@ var exitCodes = []struct {
 	{syscall.ECONNREFUSED, ExitNoServer},
 	{syscall.ECONNRESET, ExitTemporary},
 	{syscall.EPIPE, ExitTemporary},
+	{io.ErrUnexpectedEOF, ExitTemporary},
+	{fs.ErrPermission, ExitFatal},
+	{syscall.EROFS, ExitFatal},
 	{fs.ErrExist, ExitConflict},
 }
 

@@ -16,11 +16,16 @@ flag on the command line goes before its variable. NO_COLOR turns colours off.`
 // newRoot builds the tree of commands of one run.
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
-		Use:     "ndferry",
-		Short:   "Move large numeric arrays between processes and machines",
-		Long:    rootLong + "\n\n" + exitHelp(),
-		Example: "  ndferry version --json\n  ndferry completion bash > /etc/bash_completion.d/ndferry",
-		Args:    knownCommand,
+		Use:   "ndferry",
+		Short: "Move large numeric arrays between processes and machines",
+		Long:  rootLong + "\n\n" + exitHelp(),
+		Example: `  ndferry serve --store /srv/arrays &
+  ndferry ping --wait 5s
+  ndferry put run7.npy lab/run7
+  ndferry ls lab/
+  ndferry get lab/run7 copy.npy
+  ndferry verify --all`,
+		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -37,7 +42,15 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.progress, "progress", progressAuto,
 		"how to show progress: auto, bar, log or none")
 	root.AddCommand(
+		newGetCmd(a),
+		newLsCmd(a),
 		newManCmd(a),
+		newPingCmd(a),
+		newPutCmd(a),
+		newRmCmd(a),
+		newServeCmd(a),
+		newStatCmd(a),
+		newVerifyCmd(a),
 		newVersionCmd(a),
 	)
 	root.SetHelpCommand(newHelpCmd())

@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ndferry/client"
+)
+
+// getInfo is the JSON of ndferry get.
+type getInfo struct {
+	Name    string  `json:"name"`
+	File    string  `json:"file"`
+	DType   string  `json:"dtype"`
+	Shape   []int   `json:"shape"`
+	Bytes   int64   `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+}
+
+func newGetCmd(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "get NAME [FILE.npy|-]",
+		Short: "Fetch an array",
+		Long: `Fetch an array into a .npy file: the one given, else one named like the last
+part of the array's name. Every chunk is checked against what was recorded when
+it was stored, and the file appears under its name when all of it has come.
+With - the .npy goes to standard output as it comes: when the command fails,
+what came before is not to be used.`,
+		Example: `  ndferry get lab/run7
+  ndferry get lab/run7 /tmp/copy.npy --force
+  ndferry get lab/run7 - | python3 -c 'import numpy, sys; print(numpy.load(sys.stdin.buffer).mean())'`,
+		Args: cobra.RangeArgs(1, 2),
+	}
+	conn := addClientFlags(cmd)
+	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name := args[0]
+		file := name[strings.LastIndexByte(name, '/')+1:] + ".npy"
+		if len(args) == 2 {
+			file = args[1]
+		}
+		if file == "-" {
+			return a.getStream(cmd.Context(), conn, name)
+		}
+		return a.getFile(cmd.Context(), conn, name, file, force)
+	}
+	return cmd
+}
+
+// getStream writes an array to standard output.
+func (a *app) getStream(ctx context.Context, conn *clientFlags, name string) error {
+	if terminal(a.stdout) != nil {
+		return usageErrorf("get: standard output is a terminal; redirect it or name a file")
+	}
+	_, err := a.fetch(ctx, conn, name, &client.NPYWriter{W: a.stdout})
+	return err
+}
+
+func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string, force bool) error {
+	begin := a.now()
+	sink, err := client.CreateNPY(file, force)
+	if err != nil {
+		return forceAdvice(err, force)
+	}
+	defer sink.Close()
+	st, err := a.fetch(ctx, conn, name, sink)
+	if err != nil {
+		return err
+	}
+	if err := sink.Commit(); err != nil {
+		return forceAdvice(err, force)
+	}
+	took := a.now().Sub(begin)
+	info := getInfo{Name: name, File: file, DType: st.DType.Name(), Shape: notNil(st.Shape), Bytes: st.Bytes, Seconds: took.Seconds()}
+	return a.printResult(info, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s: %s %v, %s, %s\n", info.File, info.DType, st.Shape, formatSize(st.Bytes), seconds(took))
+		return err
+	})
+}
+
+func forceAdvice(err error, force bool) error {
+	if !force && errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w; replace it with --force", err)
+	}
+	return err
+}
+
+// fetch gets an array and shows progress.
+func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink client.Sink) (st *client.Stat, err error) {
+	var p *progress
+	defer func() {
+		if p != nil {
+			p.finish()
+		}
+	}()
+	var report func(done, total int64)
+	opts := client.GetOptions{Progress: func(done, total int64) {
+		if p == nil {
+			p = a.newProgress("get "+name, total)
+			report = p.report()
+		}
+		report(done, total)
+	}}
+	err = conn.connected(ctx, func(ctx context.Context, c *client.Client) error {
+		st, err = c.GetTo(ctx, name, sink, opts)
+		return err
+	})
+	return st, err
+}

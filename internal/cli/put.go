@@ -1,0 +1,215 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"ndferry/client"
+)
+
+// receiptInfo is the JSON of ndferry put.
+type receiptInfo struct {
+	Name        string    `json:"name"`
+	ID          string    `json:"id"`
+	DType       string    `json:"dtype"`
+	Shape       []int     `json:"shape"`
+	Bytes       int64     `json:"bytes"`
+	StoredBytes int64     `json:"stored_bytes"`
+	Chunks      int       `json:"chunks"`
+	Codec       string    `json:"codec"`
+	Digest      string    `json:"digest"`
+	Root        string    `json:"root,omitzero"`
+	Durability  string    `json:"durability"`
+	Created     time.Time `json:"created"`
+	Seconds     float64   `json:"seconds"`
+}
+
+// putFlags are the flags of put.
+type putFlags struct {
+	chunk    sizeValue
+	codec    string
+	digest   string
+	attrs    []string
+	ifAbsent bool
+}
+
+func newPutCmd(a *app) *cobra.Command {
+	flags := putFlags{chunk: client.DefaultChunk}
+	cmd := &cobra.Command{
+		Use:   "put FILE.npy|- [NAME]",
+		Short: "Store an array",
+		Long: `Store the array of a .npy file, or of standard input, under a name: the one
+given, else the file's own without .npy. What has the name already is replaced
+at once when the new array is complete. When the command succeeds the array
+survives a crash of the server's machine, unless the server keeps arrays in
+memory; the receipt says which.`,
+		Example: `  ndferry put temperatures.npy
+  ndferry put run7.npy lab/run7 --digest sha256 --attr station=4 --attr unit=K
+  python3 -c 'import numpy, sys; numpy.save(sys.stdout.buffer, numpy.arange(10))' | ndferry put - ten`,
+		Args: cobra.RangeArgs(1, 2),
+	}
+	conn := addClientFlags(cmd)
+	cmd.Flags().Var(&flags.chunk, "chunk", "target size of a chunk, at most "+formatSize(client.MaxChunk))
+	cmd.Flags().StringVar(&flags.codec, "codec", "none", "how chunks are compressed; none is the only way yet")
+	cmd.Flags().StringVar(&flags.digest, "digest", client.CRC32C, "what is recorded of each chunk: crc32c or sha256")
+	cmd.Flags().StringArrayVar(&flags.attrs, "attr", nil, "attribute `KEY=VALUE`; the value is JSON, or else a string; may be repeated")
+	cmd.Flags().BoolVar(&flags.ifAbsent, "if-absent", false, "fail with exit code 12 when the name is taken")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		name, err := putName(args)
+		if err != nil {
+			return err
+		}
+		opts, err := flags.options()
+		if err != nil {
+			return err
+		}
+		return a.put(cmd.Context(), conn, args[0], name, opts)
+	}
+	return cmd
+}
+
+// putName is the name to put under.
+func putName(args []string) (string, error) {
+	switch {
+	case len(args) == 2:
+		return args[1], nil
+	case args[0] == "-":
+		return "", usageErrorf("put: standard input needs a name: ndferry put - NAME")
+	}
+	return strings.TrimSuffix(filepath.Base(args[0]), ".npy"), nil
+}
+
+func (f *putFlags) options() (client.PutOptions, error) {
+	switch {
+	case f.codec != "none":
+		return client.PutOptions{}, usageErrorf("put: --codec %q: only none is known yet", f.codec)
+	case f.chunk < 1 || f.chunk > client.MaxChunk:
+		return client.PutOptions{}, usageErrorf("put: --chunk %v: want 1B to %s", &f.chunk, formatSize(client.MaxChunk))
+	}
+	attrs, err := parseAttrs(f.attrs)
+	if err != nil {
+		return client.PutOptions{}, err
+	}
+	return client.PutOptions{ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, IfAbsent: f.ifAbsent}, nil
+}
+
+// parseAttrs makes one JSON object of the attributes, nil when there are none. The text of a value that is JSON stays as it is,
+// so that no number is rounded.
+func parseAttrs(list []string) ([]byte, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	members := map[string]jsontext.Value{}
+	for _, attr := range list {
+		key, text, ok := strings.Cut(attr, "=")
+		switch _, twice := members[key]; {
+		case !ok || key == "":
+			return nil, usageErrorf("put: --attr %q: want KEY=VALUE", attr)
+		case twice:
+			return nil, usageErrorf("put: --attr %q: the key was given before", attr)
+		}
+		value := jsontext.Value(text)
+		if !value.IsValid() {
+			var err error
+			if value, err = json.Marshal(text); err != nil {
+				return nil, usageErrorf("put: --attr %q: %w", attr, err)
+			}
+		}
+		members[key] = value
+	}
+	object, err := json.Marshal(members, json.Deterministic(true))
+	if err != nil {
+		return nil, usageErrorf("put: --attr: %w", err)
+	}
+	return object, nil
+}
+
+func (a *app) put(parent context.Context, conn *clientFlags, file, name string, opts client.PutOptions) error {
+	ctx, cancel, err := conn.context(parent)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	src, err := a.openSource(ctx, file)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	c, err := conn.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+
+	dtype, shape, _ := src.Describe()
+	size, err := shape.Bytes(dtype.ItemSize())
+	if err != nil {
+		return err
+	}
+	p := a.newProgress("put "+name, int64(size))
+	defer p.finish()
+	opts.Progress = p.report()
+	begin := a.now()
+	r, err := c.PutFrom(ctx, name, src, opts)
+	if err != nil {
+		return err
+	}
+	p.finish()
+	took := a.now().Sub(begin)
+	info := receiptInfo{
+		Name: r.Name, ID: r.ID.String(), DType: dtype.Name(), Shape: notNil(shape), Bytes: r.Bytes, StoredBytes: r.StoredBytes,
+		Chunks: r.Cells, Codec: r.Codec, Digest: r.Digest, Root: r.Root, Durability: r.Durability, Created: r.Created,
+		Seconds: took.Seconds(),
+	}
+	return a.printResult(info, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %d chunks, %s, %s, %s\n",
+			r.Name, info.DType, shape, formatSize(r.Bytes), r.Cells, r.Digest, r.Durability, seconds(took))
+		return err
+	})
+}
+
+// sourceCloser is a source of an array that holds a file.
+type sourceCloser interface {
+	client.Source
+	io.Closer
+}
+
+// openSource opens a .npy file, or standard input for "-", which ctx interrupts.
+func (a *app) openSource(ctx context.Context, file string) (sourceCloser, error) {
+	if file != "-" {
+		return client.OpenNPY(file)
+	}
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.CopyBuffer(w, struct{ io.Reader }{a.stdin}, make([]byte, 1<<20))
+		w.CloseWithError(err)
+	}()
+	s, err := client.NewNPYStream(r)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return streamSource{s, r}, nil
+}
+
+type streamSource struct {
+	*client.NPYStream
+	*io.PipeReader
+}
+
+// notNil keeps the shape of a 0-d array [] in JSON.
+func notNil(shape []int) []int {
+	if shape == nil {
+		return []int{}
+	}
+	return shape
+}

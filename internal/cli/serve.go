@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ndferry/client"
+	"ndferry/internal/session"
+	"ndferry/internal/worker"
+	"ndferry/store/open"
+)
+
+// serveInfo is the JSON of ndferry serve, written once when it is ready.
+type serveInfo struct {
+	Store  string   `json:"store"`
+	Listen []string `json:"listen"` // the addresses that clients take, with real ports
+	PID    int      `json:"pid"`
+}
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	store    string
+	listen   []string
+	workers  int
+	drain    time.Duration
+	mode     modeValue
+	insecure bool
+}
+
+func newServeCmd(a *app) *cobra.Command {
+	flags := serveFlags{mode: 0o600}
+	cmd := &cobra.Command{
+		Use:   "serve --store DIR|mem:",
+		Short: "Run a server",
+		Long: `Serve a directory, which is made when it is missing (its parent must exist), or
+memory. One server may have a directory open. When the server is ready it
+writes one line to standard output, with the real port for a port 0; log lines
+go to standard error. SIGTERM and SIGINT let what is in flight finish within
+the time of --drain; a second one ends the server at once.
+
+Nobody is authenticated yet: whoever reaches a TCP address may read, replace
+and remove every array. An address that other machines could reach needs
+--insecure-no-auth. A Unix socket is for this user and root unless
+--socket-mode lets others write to it; unix://@name is for this user and root.`,
+		Example: `  ndferry serve --store /srv/arrays
+  ndferry serve --store mem: --listen tcp://127.0.0.1:0 --listen unix:///run/ndferry/sock`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&flags.store, "store", "", "where arrays are kept: a directory, or mem: for memory")
+	cmd.Flags().StringArrayVar(&flags.listen, "listen", []string{client.DefaultAddr}, "`ADDR` to listen on; may be repeated")
+	cmd.Flags().IntVar(&flags.workers, "workers", 0, "worker processes; only 0, none besides this one, is known yet")
+	cmd.Flags().DurationVar(&flags.drain, "drain", 30*time.Second, "how long what is in flight may take to finish at the end")
+	cmd.Flags().Var(&flags.mode, "socket-mode", "permission of Unix sockets")
+	cmd.Flags().BoolVar(&flags.insecure, "insecure-no-auth", false, "allow addresses that other machines may reach")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		addrs, err := flags.check()
+		if err != nil {
+			return err
+		}
+		return a.serve(cmd.Context(), flags, addrs)
+	}
+	return cmd
+}
+
+// check returns the addresses to listen on.
+func (f *serveFlags) check() ([]client.Addr, error) {
+	switch {
+	case f.store == "":
+		return nil, usageErrorf("serve: --store is missing: a directory, or mem: for memory")
+	case f.workers != 0:
+		return nil, usageErrorf("serve: --workers %d: worker processes come in a later version; use 0", f.workers)
+	case f.drain < 0:
+		return nil, usageErrorf("serve: --drain %v: want a time that is not negative", f.drain)
+	}
+	var addrs []client.Addr
+	for _, text := range f.listen {
+		addr, err := client.ParseAddr(text)
+		if err != nil {
+			return nil, usageErrorf("serve: --listen: %w", err)
+		}
+		if !addr.Loopback() && !f.insecure {
+			return nil, refuseRemote(addr)
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
+}
+
+func refuseRemote(addr client.Addr) error {
+	return usageErrorf("serve: --listen %v: other machines may reach it and nobody is authenticated: "+
+		"whoever connects may read, replace and remove every array; listen on 127.0.0.1 or a Unix socket, or accept that with --insecure-no-auth", addr)
+}
+
+func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) (err error) {
+	st, err := open.Open(ctx, flags.store)
+	if err != nil {
+		return storeError(flags.store, err)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	srv := worker.New(st, worker.Config{Session: session.Config{Software: "ndferry " + buildVersion()}, Log: a.log})
+	info := serveInfo{Store: flags.store, PID: os.Getpid()}
+	listeners, err := a.listen(ctx, flags, addrs, &info)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(listeners))
+	for _, ln := range listeners {
+		go func() { failed <- srv.Serve(ln) }()
+	}
+	err = a.printResult(info, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "ndferry: serving %s on %s\n", info.Store, strings.Join(info.Listen, ", "))
+		return err
+	})
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+		}
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), flags.drain)
+	defer cancel()
+	if cut := srv.Shutdown(drain); cut != nil {
+		a.log.Warn("serve: connections were cut; their clients may try again", "drain", flags.drain)
+	}
+	return err
+}
+
+// listen opens all listeners or none, and writes their addresses to info.
+func (a *app) listen(ctx context.Context, flags serveFlags, addrs []client.Addr, info *serveInfo) (listeners []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, ln := range listeners {
+				ln.Close()
+			}
+		}
+	}()
+	var remote []string
+	for _, addr := range addrs {
+		ln, err := worker.Listen(ctx, addr.Network, addr.Address, worker.ListenConfig{SocketMode: fs.FileMode(flags.mode)})
+		if err != nil {
+			return listeners, fmt.Errorf("serve: %w", err)
+		}
+		listeners = append(listeners, ln)
+		real := client.Addr{Network: addr.Network, Address: ln.Addr().String()}
+		info.Listen = append(info.Listen, real.String())
+		if real.Loopback() {
+			continue
+		}
+		if !flags.insecure { // a name that was said to be of this host
+			return listeners, refuseRemote(real)
+		}
+		remote = append(remote, real.String())
+	}
+	if remote != nil {
+		a.log.Warn("serve: nobody is authenticated: whoever reaches these addresses may read, replace and remove every array",
+			"listen", strings.Join(remote, ", "))
+	}
+	return listeners, nil
+}
+
+// storeError tells a store that is not there from one that is wrong.
+func storeError(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &ExitError{Code: ExitNoServer, Err: fmt.Errorf("serve: %w; the directory above a store must exist", err)}
+	}
+	return fmt.Errorf("serve: store %s: %w", name, err)
+}
+
+// modeValue is a flag that holds the permission of a socket.
+type modeValue fs.FileMode
+
+// Set parses the flag's text.
+func (m *modeValue) Set(s string) error {
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || n&^0o777 != 0 || n&0o600 != 0o600 {
+		return fmt.Errorf("mode %q: want three octal digits that let the owner read and write, such as 0660", s)
+	}
+	*m = modeValue(n)
+	return nil
+}
+
+// Type names the kind of value in help.
+func (m *modeValue) Type() string { return "MODE" }
+
+func (m *modeValue) String() string { return fmt.Sprintf("%04o", uint32(*m)) }
