@@ -16,7 +16,7 @@ const (
 	MaxMessage    = 2 << 10            // bytes of the sentence in an ERROR
 	MaxSoftware   = 100                // bytes of the software's name in HELLO
 	MaxCredit     = uint64(1) << 62    // outstanding raw bytes; as the credit of HELLO: no bound but the stream's
-	MinCost       = 4 << 10               // credit that a cell costs at least
+	MinCost       = 4 << 10            // credit that a cell costs at least
 	MinCredit     = 16 << 20           // the first credit lets one cell of any size in
 	MaxBad        = 100                // problems that a REPORT names
 )

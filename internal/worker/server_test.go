@@ -247,7 +247,10 @@ func TestClientErrors(t *testing.T) {
 		{"put too much", func() error { _, err := c.Put(ctx, "huge", huge, client.PutOptions{}); return err }, client.ErrNoSpace},
 		{"put a bad name", func() error { _, err := c.Put(ctx, "../a", small, client.PutOptions{}); return err }, client.ErrInvalid},
 		{"put a bad digest", func() error { _, err := c.Put(ctx, "b", small, client.PutOptions{Digest: "md5"}); return err }, client.ErrInvalid},
-		{"put a source that fails", func() error { _, err := c.PutFrom(ctx, "b", &failing{small}, client.PutOptions{ChunkBytes: 400}); return err }, io.ErrUnexpectedEOF},
+		{"put a source that fails", func() error {
+			_, err := c.PutFrom(ctx, "b", &failing{small}, client.PutOptions{ChunkBytes: 400})
+			return err
+		}, io.ErrUnexpectedEOF},
 		{"get into too little", func() error { _, err := c.Get(ctx, "a", client.GetOptions{Into: make([]byte, 5)}); return err }, client.ErrInvalid},
 	}
 	for _, test := range tests {
