@@ -1,9 +1,10 @@
-"""Move large numeric arrays between processes and machines: verified, resumable, stored as Zarr.
+"""Move large numeric arrays between processes and machines: verified, resumable, stored as Zarr. ::
 
->>> import ndferry
->>> with ndferry.connect() as c:                      # doctest: +SKIP
-...     receipt = c.put("lab/run7", array)
-...     same = c.get("lab/run7")
+    import ndferry
+
+    with ndferry.connect() as c:
+        receipt = c.put("lab/run7", array)
+        same = c.get("lab/run7")
 
 `connect` gives a `Client`. Everything that goes wrong is an `Error`; see `ndferry._errors` for the tree.
 """

@@ -105,11 +105,13 @@ class Layout:
         stored[region] = source[part]
         if all(p.stop == size for p, size in zip(part, self.stored_cell, strict=True)):
             return True
-        raw = buffer.reshape(*self.stored_cell, self.dtype.itemsize)
-        for axis, p in enumerate(part):
-            if raw[(slice(None),) * axis + (slice(p.stop, None),)].any():
-                return False
-        return True
+        return not any(
+            np.ascontiguousarray(source[(slice(None),) * axis + (slice(p.stop, None),)])
+            .reshape(-1)
+            .view(np.uint8)
+            .any()
+            for axis, p in enumerate(part)
+        )
 
     def root(self, leaves: bytes) -> str:
         """The `sha256` root (§5.7) over the 32-byte leaves of all cells in order."""

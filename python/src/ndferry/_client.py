@@ -56,10 +56,11 @@ def connect(addr: str | None = None, *, timeout: float | None = 30.0) -> Client:
 
     Examples
     --------
-    >>> import ndferry, numpy as np                                    # doctest: +SKIP
-    >>> with ndferry.connect("unix:///run/ndferry.sock") as c:         # doctest: +SKIP
-    ...     c.put("lab/run7", np.arange(12.0).reshape(3, 4), attrs={"unit": "K"})
-    ...     c.get("lab/run7")
+    With a server running::
+
+        with ndferry.connect("unix:///run/ndferry.sock") as c:
+            c.put("lab/run7", np.arange(12.0).reshape(3, 4), attrs={"unit": "K"})
+            same = c.get("lab/run7")
     """
     if timeout is not None and not timeout > 0:
         raise InvalidError(f"connect: timeout {timeout} is not above 0; None waits for ever")
