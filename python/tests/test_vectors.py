@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from vectors import DIRECTORY, Stanza, load
 
 from ndferry import Error, _array, _messages, _wire
 from ndferry._wire import HEADER_SIZE, TRAILER_SIZE, Kind
+from vectors import DIRECTORY, Stanza, load
 
 
 def params(name: str) -> list[object]:
@@ -74,19 +76,23 @@ def test_pack_is_the_same_frame(stanza: Stanza) -> None:
     assert _wire.pack_frame(Kind(f["kind"]), f["stream"], payload, index=f["index"], raw=f["raw"]) == stanza.data
 
 
+def read_message(kind: Kind, payload: bytes) -> dict[str, Any]:
+    message = _messages.parse(kind, payload)
+    if kind in (Kind.PUT, Kind.META):
+        _array.parse_array(message["array"], message.get("numpy"))
+    return message
+
+
 @pytest.mark.parametrize("stanza", params("messages.txt"))
 def test_message(stanza: Stanza) -> None:
     kind = Kind[stanza["kind"]]
-    try:
-        message = _messages.parse(kind, stanza.data)
-        if kind in (Kind.PUT, Kind.META):
-            _array.parse_array(message["array"], message.get("numpy"))
-    except Error as error:
-        assert stanza["expect"] != "ok", error
-        assert error.code in stanza.codes, error
+    if stanza["expect"] != "ok":
+        with pytest.raises(Error) as caught:
+            read_message(kind, stanza.data)
+        assert caught.value.code in stanza.codes
         assert stanza.where == "json"
         return
-    assert stanza["expect"] == "ok"
+    message = read_message(kind, stanza.data)
     expected = {name: json.loads(value) for name, value in stanza.fields.items()}
     if "attributes" in _messages._MEMBERS[kind]:
         expected["attributes"] = json.loads(expected.get("attributes", "{}"))
@@ -99,8 +105,6 @@ def test_digest(stanza: Stanza) -> None:
         assert _wire.crc32c(stanza.data) == int(stanza["crc32c"], 16)
         assert _wire.crc32c(np.frombuffer(stanza.data, np.uint8)) == int(stanza["crc32c"], 16)
         return
-    import hashlib
-
     shape, cell, order = (tuple(json.loads(stanza[key])) for key in ("shape", "cell", "order"))
     layout = _array.make_layout(stanza["descr"], shape, order, cell)
     size, count = layout.cell_bytes, int(stanza["cells"])
