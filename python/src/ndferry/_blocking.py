@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from ndferry._core import Operation, Receive, Send
 from ndferry._errors import ConnectionError, Error, TimeoutError
+from ndferry._frames import Operation, Receive, Send
 from ndferry._wire import KIB, PIECE, Buffer
 
 T = TypeVar("T")

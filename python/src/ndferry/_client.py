@@ -19,8 +19,9 @@ import numpy.typing as npt
 from ndferry import _address, _array, _messages
 from ndferry._array import Array
 from ndferry._blocking import Driver
-from ndferry._core import Operation, Progress, Session
+from ndferry._core import Progress, Session
 from ndferry._errors import ConnectionError, Error, InvalidError
+from ndferry._frames import Operation
 from ndferry._receipt import Entry, Receipt, Report, Stat
 
 T = TypeVar("T")
