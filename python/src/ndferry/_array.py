@@ -30,6 +30,7 @@ _ZARR_TYPES: Final = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
+_FIRST_FOREIGN: Final = 256  # NumPy numbers the dtypes of other packages (ml_dtypes) from here on
 _TYPESTR = re.compile(r"[<>|][biufc][0-9]{1,2}")
 _ENDIAN: Final[dict[str | None, Literal["<", ">"]]] = {"little": "<", "big": ">"}
 
@@ -213,19 +214,17 @@ def check_dtype(dtype: np.dtype[Any]) -> None:
     """
     if dtype.name in _ZARR_TYPES and _TYPESTR.fullmatch(dtype.str):
         return
-    advice = "not carried yet"
-    if dtype.hasobject and dtype.kind != "T":
-        advice = "Python objects cannot be sent safely (that needs pickle): convert to a numeric dtype"
-    elif dtype.kind == "T":
+    advice = "not carried yet: send numeric arrays, for a structured dtype one for each field"
+    if dtype.kind == "T":
         advice = "variable-length strings have no fixed layout: encode them, for example with np.strings.encode to S"
-    elif dtype.kind in "fc":
+    elif dtype.hasobject:
+        advice = "Python objects cannot be sent safely (that needs pickle): convert to a numeric dtype"
+    elif dtype.type in (np.longdouble, np.clongdouble):
         advice = "its bytes differ between machines: use .astype(np.float64) or .astype(np.complex128)"
-        if dtype.itemsize <= 8:
-            advice = "not carried yet: send .view(np.uint8) and keep the dtype's name in attrs"
+    elif dtype.num >= _FIRST_FOREIGN:
+        advice = "not carried yet: send .view(np.uint8) and keep the dtype's name in attrs"
     elif dtype.kind in "mM":
         advice = "not carried yet: send .view(np.int64) and keep the unit in attrs"
-    elif dtype.kind in "SUV":
-        advice = "not carried yet: send numeric arrays, for a structured dtype one for each field"
     raise DTypeError(f"array: dtype {dtype!r}: {advice}")
 
 

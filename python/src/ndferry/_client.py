@@ -309,5 +309,5 @@ def _check_writable(out: Array) -> None:
     if not out.flags.writeable:
         raise InvalidError("get: out is read-only")
     _array.check_dtype(out.dtype)
-    if any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
+    if out.size and any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
         raise InvalidError("get: elements of out share memory (a broadcast view)")
