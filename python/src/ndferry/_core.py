@@ -84,7 +84,7 @@ class Session:
                 "credit": _wire.MAX_CREDIT,
             }
         )
-        yield Send([_wire.pack_frame(Kind.HELLO, 0, payload)])
+        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, payload))
         header = yield from self._inbox.header()
         if header.kind == Kind.ERROR:
             raise (yield from self._error(header))
@@ -106,7 +106,7 @@ class Session:
         """Go to the server and back."""
         self.idle = False
         token = int.from_bytes(os.urandom(8), "little")
-        yield Send([_wire.pack_header(Kind.PING, 0, index=token)])
+        yield from self._request(_wire.pack_header(Kind.PING, 0, index=token))
         header, _ = yield from self._next(0, Kind.PONG)
         if header.number != token:
             raise ProtocolError(f"wire: PONG {header.number:x} for PING {token:x} (§3)")
@@ -136,7 +136,7 @@ class Session:
             out.add(_wire.pack_frame(Kind.FINISH, stream, root, index=layout.cells))
             yield out.take()
         except ConnectionError as broken:
-            raise (yield from self._last_words(broken)) from broken
+            yield from self._last_words(broken)
         header, payload = yield from self._next(stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK)
         while header.kind != Kind.RECEIPT:
             header, payload = yield from self._next(stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK)
@@ -149,7 +149,7 @@ class Session:
     def get(self, name: str, out: Array | None, progress: Progress | None) -> Operation[Array]:
         """Receive an array (§5.2), into `out` when it is given."""
         stream = self._begin()
-        yield Send([_wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name}))])
+        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name})))
         _, payload = yield from self._next(stream, Kind.META)
         stat, layout = _payloads.meta(payload)
         try:
@@ -183,7 +183,7 @@ class Session:
     def stat(self, name: str) -> Operation[Stat]:
         """Describe an array (§5.2)."""
         stream = self._begin()
-        yield Send([_wire.pack_frame(Kind.STAT, stream, _payloads.dumps({"name": name}))])
+        yield from self._request(_wire.pack_frame(Kind.STAT, stream, _payloads.dumps({"name": name})))
         _, payload = yield from self._next(stream, Kind.META)
         self.idle = True
         return _payloads.meta(payload)[0]
@@ -192,7 +192,7 @@ class Session:
         """One page of names (§5.3), and whether there are more."""
         stream = self._begin()
         request = _payloads.dumps({"prefix": prefix, "after": after, "limit": 1000})
-        yield Send([_wire.pack_frame(Kind.LIST, stream, request)])
+        yield from self._request(_wire.pack_frame(Kind.LIST, stream, request))
         _, payload = yield from self._next(stream, Kind.ENTRIES)
         self.idle = True
         message = _messages.parse(Kind.ENTRIES, payload)
@@ -205,14 +205,14 @@ class Session:
     def delete(self, name: str) -> Operation[None]:
         """Remove an array."""
         stream = self._begin()
-        yield Send([_wire.pack_frame(Kind.DELETE, stream, _payloads.dumps({"name": name}))])
+        yield from self._request(_wire.pack_frame(Kind.DELETE, stream, _payloads.dumps({"name": name})))
         yield from self._next(stream, Kind.DONE)
         self.idle = True
 
     def verify(self, name: str, progress: Progress | None) -> Operation[Report]:
         """Let the server read and check everything that it has of an array (§5.4)."""
         stream = self._begin()
-        yield Send([_wire.pack_frame(Kind.VERIFY, stream, _payloads.dumps({"name": name}))])
+        yield from self._request(_wire.pack_frame(Kind.VERIFY, stream, _payloads.dumps({"name": name})))
         last = False
         while not last:
             header, payload = yield from self._next(stream, Kind.REPORT)
@@ -368,18 +368,26 @@ class Session:
         self.idle = header.stream != 0 and error.code not in CLOSING_CODES
         return error
 
-    def _last_words(self, broken: ConnectionError) -> Operation[Error]:
-        """After a failure to send: the ERROR that the server sent before it closed, or else `broken`."""
+    def _request(self, frame: bytes) -> Operation[None]:
         try:
-            while True:
+            yield Send([frame])
+        except ConnectionError as broken:
+            yield from self._last_words(broken)
+
+    def _last_words(self, broken: ConnectionError) -> Operation[None]:
+        """After a failure to send: raise the ERROR that the server sent before it closed, or else `broken`."""
+        words: Error | None = None
+        try:
+            while words is None:
                 header = yield from self._inbox.header()
                 if header.kind == Kind.ERROR:
-                    error = yield from self._error(header)
-                    self.idle = False
-                    return error
-                yield from self._inbox.discard(header.length)
+                    words = yield from self._error(header)
+                else:
+                    yield from self._inbox.discard(header.length)
         except Error:
-            return broken
+            raise broken from None
+        self.idle = False
+        raise words from broken
 
     def _abandon(self, stream: int) -> Operation[None]:
         """Cancel the operation and read what is still on its way. Leaves `idle` False when that is too much."""
