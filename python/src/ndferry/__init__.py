@@ -1,0 +1,58 @@
+"""Move large numeric arrays between processes and machines: verified, resumable, stored as Zarr. ::
+
+    import ndferry
+
+    with ndferry.connect() as c:
+        receipt = c.put("lab/run7", array)
+        same = c.get("lab/run7")
+
+`connect` gives a `Client`. Everything that goes wrong is an `Error`; see `ndferry._errors` for the tree.
+"""
+
+from ndferry._client import Client, connect
+from ndferry._errors import (
+    CancelledError,
+    ConflictError,
+    ConnectionError,
+    DTypeError,
+    Error,
+    IntegrityError,
+    InternalError,
+    InvalidError,
+    LimitError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionError,
+    ProtocolError,
+    TemporaryError,
+    TimeoutError,
+    UnsupportedError,
+)
+from ndferry._receipt import Damage, Digest, Entry, Receipt, Report, Stat
+
+__all__ = [
+    "CancelledError",
+    "Client",
+    "ConflictError",
+    "ConnectionError",
+    "DTypeError",
+    "Damage",
+    "Digest",
+    "Entry",
+    "Error",
+    "IntegrityError",
+    "InternalError",
+    "InvalidError",
+    "LimitError",
+    "NoSpaceError",
+    "NotFoundError",
+    "PermissionError",
+    "ProtocolError",
+    "Receipt",
+    "Report",
+    "Stat",
+    "TemporaryError",
+    "TimeoutError",
+    "UnsupportedError",
+    "connect",
+]

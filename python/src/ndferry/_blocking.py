@@ -1,0 +1,150 @@
+"""Drives an operation over a blocking socket.
+
+Waiting is bounded by SO_RCVTIMEO and SO_SNDTIMEO: no poll before each call, and MSG_WAITALL lets the kernel collect a
+whole piece. A call that comes back short tells whether time was up.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from ndferry._errors import ConnectionError, Error, TimeoutError
+from ndferry._frames import Operation, Receive, Send
+from ndferry._wire import KIB, PIECE, Buffer
+
+T = TypeVar("T")
+
+PROGRESS: Final = 64 * KIB
+"""Fewer bytes than this in one timeout are no progress, unless fewer are wanted."""
+
+_TIMEVAL = struct.Struct("@ll")
+
+
+class Driver:
+    """A socket and its bounds on time. Owns the socket. For one thread at a time."""
+
+    def __init__(self, sock: socket.socket, timeout: float | None) -> None:
+        sock.settimeout(None)
+        self._sock = sock
+        self._timeout = timeout
+        self._deadline: float | None = None
+        self._armed: float | None = None
+        self._arm(timeout)
+
+    def close(self) -> None:
+        """Close the socket. Again is harmless."""
+        self._sock.close()
+
+    def run(self, operation: Operation[T], deadline: float | None = None) -> T:
+        """Drive `operation` to its end; `deadline` is the monotonic time at which that must be."""
+        self._deadline = deadline
+        if deadline is None and self._armed != self._timeout:
+            self._arm(self._timeout)
+        try:
+            request = next(operation)
+            while True:
+                try:
+                    if type(request) is Receive:
+                        result = self._receive(request)
+                    else:
+                        assert type(request) is Send
+                        result = self._send(request.buffers)
+                except OSError as error:
+                    request = operation.throw(_translate(error))
+                else:
+                    request = operation.send(result)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        finally:
+            operation.close()
+
+    def _send(self, buffers: Sequence[Buffer]) -> int:
+        total = sum(map(len, buffers))
+        self._bound()
+        started = time.monotonic()
+        sent = self._sock.sendmsg(buffers)
+        while sent < total:
+            started = self._still(started, sent)
+            total -= sent
+            buffers = _behind(buffers, sent)
+            sent = self._sock.sendmsg(buffers)
+        return 0
+
+    def _receive(self, request: Receive) -> int:
+        view, least = request.view, request.least
+        if least == 0:
+            return self._poll(request)
+        exact = least == len(view)
+        have = 0
+        started = time.monotonic()
+        while have < least:
+            self._bound()
+            if exact:
+                got = self._sock.recv_into(view[have : have + PIECE], 0, socket.MSG_WAITALL)
+            else:
+                got = self._sock.recv_into(view[have:] if have else view)
+            if got == 0:
+                raise ConnectionError("the connection was closed by the other side", retryable=True)
+            have += got
+            if have < least:
+                started = self._still(started, got)
+        return have
+
+    def _poll(self, request: Receive) -> int:
+        try:
+            got = self._sock.recv_into(request.view, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        if got == 0:
+            raise ConnectionError("the connection was closed by the other side", retryable=True)
+        return got
+
+    def _still(self, started: float, progress: int) -> float:
+        """After a call that came back short: the time from which to count on, or an error when time is up."""
+        now = time.monotonic()
+        if self._timeout is not None and now - started >= self._timeout:
+            if progress < PROGRESS:
+                raise BlockingIOError(errno.EAGAIN, "no progress")
+            return now
+        return now if progress >= PROGRESS else started
+
+    def _bound(self) -> None:
+        """Before a call that may wait: let it wait no longer than the deadline allows."""
+        if self._deadline is None:
+            return
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise BlockingIOError(errno.EAGAIN, "deadline")
+        self._arm(left if self._timeout is None else min(left, self._timeout))
+
+    def _arm(self, timeout: float | None) -> None:
+        seconds = 0.0 if timeout is None else max(timeout, 1e-3)  # zero means for ever
+        whole = int(seconds)
+        value = _TIMEVAL.pack(whole, int((seconds - whole) * 1e6))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        self._armed = timeout
+
+
+def _behind(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
+    """What is left of `buffers` when `sent` bytes are gone."""
+    rest: list[Buffer] = []
+    for buffer in buffers:
+        if sent < len(buffer):
+            rest.append(buffer[sent:])
+        sent = max(0, sent - len(buffer))
+    return rest
+
+
+def _translate(error: OSError) -> Error:
+    if isinstance(error, Error):
+        return error
+    if isinstance(error, BlockingIOError):
+        return TimeoutError("no progress within timeout, or the deadline has passed", retryable=True)
+    return ConnectionError(f"the connection broke: {error}", retryable=True)

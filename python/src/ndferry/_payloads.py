@@ -1,0 +1,74 @@
+"""Messages as what the user sees: receipts, descriptions, entries; and the PUT of an array."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ndferry import _array, _messages
+from ndferry._array import Layout
+from ndferry._errors import ProtocolError
+from ndferry._receipt import Entry, Receipt, Stat
+from ndferry._wire import Kind
+
+
+def dumps(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def put_json(name: str, id: str, layout: Layout, digest: str, attributes: str, if_absent: bool) -> bytes:
+    """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
+    parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{_array.array_json(layout)},"digest":"{digest}"']
+    if attributes != "{}":
+        parts.append(f',"attributes":{json.dumps(attributes, ensure_ascii=False)}')
+    if if_absent:
+        parts.append(',"if_absent":true')
+    return "".join((*parts, "}")).encode()
+
+
+def receipt(message: dict[str, Any]) -> Receipt:
+    return Receipt(
+        name=message["name"],
+        id=message["id"],
+        nbytes=message["nbytes"],
+        stored_bytes=message["stored_bytes"],
+        cells=message["cells"],
+        codec=message["codec"],
+        digest=_messages.digest_of(message["digest"]),
+        durability=message["durability"],
+        created=_messages.time_of(message["created"]),
+    )
+
+
+def meta(payload: bytes) -> tuple[Stat, Layout]:
+    message = _messages.parse(Kind.META, payload)
+    layout, codec = _array.parse_array(message["array"], message.get("numpy"))
+    if (codec, layout.cells, layout.nbytes) != (message["codec"], message["cells"], message["nbytes"]):
+        raise ProtocolError("wire: META contradicts itself about codec, cells or nbytes (§5.2)")
+    stat = Stat(
+        name=message["name"],
+        id=message["id"],
+        dtype=layout.dtype,
+        shape=layout.shape,
+        order=layout.order,
+        chunks=layout.cell,
+        codec=codec,
+        nbytes=layout.nbytes,
+        stored_bytes=message["stored_bytes"],
+        digest=_messages.digest_of(message["digest"]),
+        durability=message["durability"],
+        attrs=message["attributes"],
+        created=_messages.time_of(message["created"]),
+    )
+    return stat, layout
+
+
+def entry(message: dict[str, Any]) -> Entry:
+    return Entry(
+        name=message["name"],
+        dtype=message["dtype"],
+        shape=tuple(message["shape"]),
+        nbytes=message["nbytes"],
+        stored_bytes=message["stored_bytes"],
+        created=_messages.time_of(message["created"]),
+    )

@@ -1,0 +1,111 @@
+"""What the server says about arrays, as frozen dataclasses."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The digest of an array: `kind` is ``crc32c`` (one per chunk, no root) or ``sha256``."""
+
+    kind: str
+    root: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of a commit.
+
+    Attributes
+    ----------
+    name, id
+        The array and the 32 hex digits of the transfer that stored it.
+    nbytes, stored_bytes
+        Bytes of the array, and of its chunks as they are stored.
+    cells
+        Number of chunks.
+    durability
+        ``durable``: on stable storage; ``memory``: lost when the server ends.
+    created
+        Time of the commit, UTC. The protocol has nanoseconds, datetime microseconds.
+    """
+
+    name: str
+    id: str
+    nbytes: int
+    stored_bytes: int
+    cells: int
+    codec: str
+    digest: Digest
+    durability: str
+    created: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What is known of an array without reading it.
+
+    Attributes
+    ----------
+    chunks
+        Shape of a chunk, axes in the order of `shape`.
+    order
+        The axes, outermost in memory first: ``(0, 1)`` is C order, ``(1, 0)`` Fortran order.
+    attrs
+        The user's attributes.
+    """
+
+    name: str
+    id: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    order: tuple[int, ...]
+    chunks: tuple[int, ...]
+    codec: str
+    nbytes: int
+    stored_bytes: int
+    digest: Digest
+    durability: str
+    attrs: dict[str, Any]
+    created: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a listing."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    stored_bytes: int
+    created: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that `verify` found: in which file, at which cell (None: not one cell's), and what."""
+
+    file: str
+    cell: int | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `verify` found. `bad` names at most 100; `bad_count` counts all."""
+
+    cells: int
+    bytes: int
+    bad: tuple[Damage, ...]
+    bad_count: int
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing is damaged."""
+        return self.bad_count == 0

@@ -1,0 +1,240 @@
+"""Frames as bytes: the constants of spec/WIRE.md §1, §3 and §8, headers, trailers and CRC32C.
+
+Nothing here does I/O or keeps state. Section numbers are those of ``spec/WIRE.md``.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from google_crc32c import extend as _extend
+
+from ndferry._errors import IntegrityError, LimitError, ProtocolError, UnsupportedError
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+"""A flat run of bytes. NumPy and not memoryview: google_crc32c reads it without a copy."""
+
+Buffer: TypeAlias = bytes | Bytes
+
+MAGIC: Final = 0x3146444E  # "NDF1" as a little-endian integer
+HEADER_SIZE: Final = 32
+TRAILER_SIZE: Final = 8
+CRITICAL: Final = 1
+VERSIONS: Final = (1, 1)
+
+WHOLE: Final = 0
+ABORTED: Final = 0xFFFFFFFF
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# §8
+MAX_SMALL: Final = 64 * KIB
+MAX_CELL: Final = 16 * MIB
+MAX_AXES: Final = 64
+MAX_ARRAY_BYTES: Final = 1 << 62
+MAX_CELLS: Final = (1 << 32) - 1
+MAX_ATTRIBUTES: Final = MIB
+MAX_ATTRIBUTE_DEPTH: Final = 16
+MAX_RANGES: Final = 4096
+MAX_CREDIT: Final = 1 << 62
+
+PIECE: Final = 256 * KIB
+"""Bytes that are checked and sent, or received and checked, at a time: they fit the second-level cache."""
+
+
+class Kind(enum.IntEnum):
+    """§3. Numbers are never reused; the list only grows."""
+
+    HELLO = 1
+    PING = 2
+    PONG = 3
+    ERROR = 4
+    CREDIT = 7
+    PUT = 16
+    FINISH = 17
+    GET = 18
+    STAT = 19
+    LIST = 20
+    DELETE = 21
+    VERIFY = 22
+    CANCEL = 23
+    ACCEPT = 32
+    ACK = 33
+    RECEIPT = 34
+    META = 35
+    ENTRIES = 36
+    REPORT = 37
+    DONE = 38
+    CHUNK = 48
+
+
+# GOAWAY 5, AUTH 6, SUBSCRIBE 24, ALIAS 49, FILL 50 and RESEND 51 are reserved: until their feature is agreed
+# they are kinds like any other that nobody knows.
+
+_CONNECTION = frozenset({Kind.HELLO, Kind.PING, Kind.PONG, Kind.CREDIT})
+_EITHER = frozenset({Kind.ERROR})
+_FROM_CLIENT = frozenset({Kind.PUT, Kind.FINISH, Kind.GET, Kind.STAT, Kind.LIST, Kind.DELETE, Kind.VERIFY, Kind.CANCEL})
+_FROM_SERVER = frozenset({Kind.ACCEPT, Kind.ACK, Kind.RECEIPT, Kind.META, Kind.ENTRIES, Kind.REPORT, Kind.DONE})
+_USES_INDEX = frozenset({Kind.PING, Kind.PONG, Kind.CREDIT, Kind.FINISH, Kind.ACK, Kind.DONE, Kind.CHUNK})
+_RAW_RANGE = {Kind.CANCEL: (0, 1), Kind.ACK: (1, 2), Kind.REPORT: (0, 1), Kind.CHUNK: (1, MAX_CELL)}
+_SETS_CRITICAL = _FROM_CLIENT | {Kind.HELLO, Kind.CHUNK}
+_MAX_PAYLOAD = {
+    Kind.PUT: 64 * KIB + 2 * MIB,
+    Kind.META: 64 * KIB + 2 * MIB,
+    Kind.ENTRIES: 2 * MIB,
+    Kind.CHUNK: MAX_CELL + 64 * KIB,
+}
+_KNOWN = {int(kind): kind for kind in Kind}
+
+# magic, kind, flags, handles, stream, length, index, raw, crc
+_HEADER = struct.Struct("<IBBHIIQII")
+_HEADER_BODY = struct.Struct("<IBBHIIQI")
+_U32 = struct.Struct("<I")
+_TRAILER = struct.Struct("<II")
+assert _HEADER.size == HEADER_SIZE
+assert _TRAILER.size == TRAILER_SIZE
+
+
+class Header(NamedTuple):
+    """A frame header that passed every check of §1, §3 and §8. `number` is the cell, token or grant of `index`."""
+
+    kind: int
+    flags: int
+    handles: int
+    stream: int
+    length: int
+    number: int
+    raw: int
+
+    @property
+    def known(self) -> bool:
+        """False for a kind that this version skips."""
+        return self.kind in _KNOWN
+
+
+def crc32c(data: Buffer, crc: int = 0) -> int:
+    """CRC32C (§1) of `data`, continuing from `crc`, without copying it.
+
+    Examples
+    --------
+    >>> hex(crc32c(b"123456789"))
+    '0xe3069283'
+    """
+    return int(_extend(crc, data))
+
+
+def max_payload(kind: int) -> int:
+    """Bytes of payload that §8 allows a frame of `kind`."""
+    return _MAX_PAYLOAD.get(kind, MAX_SMALL)  # type: ignore[call-overload,no-any-return]
+
+
+def pack_header(kind: Kind, stream: int, length: int = 0, *, index: int = 0, raw: int = 0) -> bytes:
+    """The 32 bytes of a header; *critical* is set for the kinds that §3 says."""
+    flags = CRITICAL if kind in _SETS_CRITICAL else 0
+    body = _HEADER_BODY.pack(MAGIC, kind, flags, 0, stream, length, index, raw)
+    return body + _U32.pack(_extend(0, body))
+
+
+def pack_trailer(crc: int, status: int = WHOLE) -> bytes:
+    """The 8 bytes behind a payload that is not empty."""
+    return _TRAILER.pack(crc, status)
+
+
+def pack_frame(kind: Kind, stream: int, payload: bytes = b"", *, index: int = 0, raw: int = 0) -> bytes:
+    """A whole frame. For payloads that are sent in pieces use `pack_header` and `pack_trailer`."""
+    header = pack_header(kind, stream, len(payload), index=index, raw=raw)
+    if not payload:
+        return header
+    return header + payload + pack_trailer(_extend(0, payload))
+
+
+def parse_header(data: Buffer, offset: int = 0, *, to_client: bool = True) -> Header:
+    """Check and read the header at `offset`, of which 32 bytes must be there.
+
+    Parameters
+    ----------
+    to_client
+        Who received it: a client refuses what only clients send, and the other way round.
+
+    Raises
+    ------
+    ProtocolError
+        A field has a value that §1 or §3 does not allow.
+    UnsupportedError
+        The kind is unknown and critical.
+    LimitError
+        `length` is over the limit of §8 for the kind.
+    """
+    fields = _HEADER.unpack_from(data, offset)
+    magic, kind_number, flags, handles, stream, length, index, raw, crc = fields
+    if magic != MAGIC:
+        raise ProtocolError(f"wire: header: magic is {magic:08x}, not NDF1: the peer speaks something else (§1)")
+    if _extend(0, data[offset : offset + 28]) != crc:
+        raise ProtocolError("wire: header: its CRC32C is wrong (§1)")
+    if flags & ~CRITICAL:
+        raise ProtocolError(f"wire: header: flags {flags:#04x} has bits that are not defined (§1)")
+    header = Header(kind_number, flags, handles, stream, length, index, raw)
+    kind = _KNOWN.get(kind_number)
+    if kind is None:
+        if flags & CRITICAL:
+            raise UnsupportedError(f"wire: header: frame kind {kind_number} is unknown and critical (§3)")
+    else:
+        _check_fields(kind, header, to_client)
+    if length > max_payload(kind_number):
+        raise LimitError(
+            f"wire: header: {length} bytes of payload, kind {kind_number} may have {max_payload(kind_number)} (§8)"
+        )
+    return header
+
+
+def _check_fields(kind: Kind, header: Header, to_client: bool) -> None:
+    if kind in (_FROM_CLIENT if to_client else _FROM_SERVER):
+        raise ProtocolError(f"wire: header: {kind.name} came from the wrong side (§3)")
+    if header.handles:
+        raise ProtocolError(f"wire: header: {header.handles} handles, but the feature is not agreed (§1)")
+    if kind in _CONNECTION:
+        if header.stream:
+            raise ProtocolError(f"wire: header: {kind.name} on stream {header.stream}, not 0 (§3)")
+    elif not header.stream and kind not in _EITHER:
+        raise ProtocolError(f"wire: header: {kind.name} on stream 0 (§3)")
+    if header.number and kind not in _USES_INDEX:
+        raise ProtocolError(f"wire: header: {kind.name} with index {header.number}, not 0 (§1)")
+    if kind is Kind.CREDIT and header.number > MAX_CREDIT:
+        raise ProtocolError(f"wire: header: a grant of {header.number} bytes is over 2^62 (§6)")
+    least, most = _RAW_RANGE.get(kind, (0, 0))
+    if not least <= header.raw <= most:
+        if kind is Kind.CHUNK and header.raw > most:
+            raise LimitError(f"wire: header: a cell of {header.raw} bytes is over 16 MiB (§8)")
+        raise ProtocolError(f"wire: header: {kind.name} with raw {header.raw}, allowed are {least} to {most} (§3)")
+    if kind is Kind.CHUNK and not header.length:
+        raise ProtocolError("wire: header: CHUNK without a payload (§3)")
+
+
+def parse_trailer(data: Buffer, crc: int, offset: int = 0) -> bool:
+    """Check the trailer at `offset` against the `crc` of the payload that was received.
+
+    Returns
+    -------
+    bool
+        True when the payload is whole, False when the sender aborted it: discard it, an ERROR follows.
+
+    Raises
+    ------
+    ProtocolError
+        The status is neither.
+    IntegrityError
+        The CRC is not that of the payload.
+    """
+    expected, status = _TRAILER.unpack_from(data, offset)
+    if status == ABORTED:
+        return False
+    if status != WHOLE:
+        raise ProtocolError(f"wire: trailer: status {status:08x} is not defined (§1)")
+    if expected != crc:
+        raise IntegrityError(f"wire: trailer: CRC32C is {crc:08x}, the sender's was {expected:08x} (§1)")
+    return True

@@ -1,0 +1,263 @@
+"""Servers that hang, trickle, vanish or are something else, over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ndferry
+from test_core import CHUNKS, CONVERSATIONS, HELLO_FRAME, META, META_MESSAGE, frame
+
+Script = Callable[[socket.socket], None]
+
+
+@contextlib.contextmanager
+def serving(path: Path, script: Script) -> Iterator[str]:
+    """One connection that `script` answers, in a thread that is joined."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path / "s"))
+    listener.listen()
+
+    def run() -> None:
+        sock, _ = listener.accept()
+        with sock, contextlib.suppress(OSError):
+            script(sock)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield f"unix://{path}/s"
+    finally:
+        thread.join(20)
+        listener.close()
+        assert not thread.is_alive()
+
+
+def until_closed(sock: socket.socket) -> None:
+    """Read until the other side is gone."""
+    sock.settimeout(20)
+    while sock.recv(1 << 16):
+        pass
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_silence_after_any_part(tmp_path: Path, name: str) -> None:
+    """Silence in a header, a payload and a trailer ends after `timeout`."""
+    data = HELLO_FRAME + CONVERSATIONS[name][0]
+    hello = len(HELLO_FRAME)
+    for i, end in enumerate((0, 10, hello - 1, hello, hello + 10, hello + 33, len(data) - 1)):
+        place = tmp_path / str(i)
+        place.mkdir()
+
+        def script(sock: socket.socket, end: int = end) -> None:
+            sock.sendall(data[:end])
+            until_closed(sock)
+
+        with serving(place, script) as addr:
+            started = time.monotonic()
+            with pytest.raises(ndferry.TimeoutError) as caught, ndferry.connect(addr, timeout=0.1) as c:
+                operate(c, name)
+            assert isinstance(caught.value, TimeoutError)
+            assert 0.09 < time.monotonic() - started < 10
+
+
+def operate(c: ndferry.Client, name: str) -> Any:
+    if name == "put":
+        return c.put("a", np.arange(10, dtype="<u2"), chunks=(4,), id=META_MESSAGE["id"])
+    if name == "list":
+        return c.list()
+    return getattr(c, name)("a")
+
+
+def test_a_trickle_ends(tmp_path: Path) -> None:
+    """A byte now and then is no progress; the deadline ends what is."""
+    data = HELLO_FRAME + frame(META, META_MESSAGE)
+
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME)
+        for i in range(len(HELLO_FRAME), len(data)):
+            sock.sendall(data[i : i + 1])
+            time.sleep(0.01)
+
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=0.2) as c:
+        with pytest.raises(ndferry.TimeoutError):
+            c.stat("a")
+        assert c.closed
+
+
+def test_deadline_ends_what_makes_progress(tmp_path: Path) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME)
+        while True:
+            sock.sendall(frame(200, bytes(60_000), 0))
+            time.sleep(0.01)
+
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=20) as c:
+        started = time.monotonic()
+        with pytest.raises(ndferry.TimeoutError):
+            c.stat("a", deadline=0.3)
+        assert 0.29 < time.monotonic() - started < 10
+        assert c.closed
+
+
+def test_a_server_that_stops_reading(tmp_path: Path) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME)
+        done.wait(20)
+
+    done = threading.Event()
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=0.2) as c:
+        with pytest.raises(ndferry.TimeoutError):
+            c.put("a", np.zeros(1 << 24, np.uint8))
+        assert c.closed
+        done.set()
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_a_server_that_vanishes(tmp_path: Path, name: str) -> None:
+    data = CONVERSATIONS[name][0]
+    for i, end in enumerate((0, 1, 31, 32, 33, len(data) // 2, len(data) - 1)):
+        place = tmp_path / str(i)
+        place.mkdir()
+
+        def script(sock: socket.socket, end: int = end) -> None:
+            sock.sendall(HELLO_FRAME)
+            sock.recv(1 << 16)
+            sock.sendall(data[:end])
+
+        with serving(place, script) as addr, ndferry.connect(addr, timeout=20) as c:
+            with pytest.raises(ndferry.ConnectionError) as caught:
+                operate(c, name)
+            assert isinstance(caught.value, ConnectionError)
+            assert caught.value.retryable
+            assert c.closed
+
+
+def test_the_reason_of_a_server_that_closes_in_mid_put(tmp_path: Path) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME)
+        sock.recv(1 << 16)
+        sock.sendall(frame(4, {"code": "shutdown", "message": "the server is going", "retryable": True}, 0))
+
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=20) as c:
+        with pytest.raises(ndferry.TemporaryError, match="going"):
+            c.put("a", np.zeros(1 << 26, np.uint8))
+        assert c.closed
+
+
+def test_the_reason_of_a_server_that_closes_at_once(tmp_path: Path) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(frame(4, {"code": "limit", "message": "too many connections", "retryable": True}, 0))
+        sock.shutdown(socket.SHUT_RD)
+
+    for _ in range(20):  # the client may write before or after the server is gone
+        with serving(tmp_path, script) as addr, pytest.raises(ndferry.LimitError, match="too many"):
+            ndferry.connect(addr, timeout=20)
+        (tmp_path / "s").unlink()
+
+
+def test_a_short_write_is_continued(tmp_path: Path) -> None:
+    """Small socket buffers and a slow reader: every call comes back short."""
+    from peer import Peer
+
+    peer = Peer(str(tmp_path / "p"))
+    c = ndferry.connect(f"unix://{peer.path}", timeout=20)
+    sock: Any = c._driver._sock
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    old = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)  # interrupted calls come back short too
+    try:
+        a = np.random.default_rng(0).random(2_000_000)
+        for array in (a, a.reshape(1000, 2000).T, a[::3]):
+            c.put("a", array)
+            np.testing.assert_array_equal(c.get("a"), array)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    c.close()
+    peer.close()
+    assert not peer.refused
+
+
+@pytest.mark.parametrize("where", ["get", "put"])
+def test_an_interrupt_while_waiting_closes(tmp_path: Path, where: str) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME + (frame(META, META_MESSAGE) + CHUNKS[:40] if where == "get" else b""))
+        waiting.wait(20)
+        os.kill(os.getpid(), signal.SIGINT)
+        until_closed(sock)
+
+    waiting = threading.Event()
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=20) as c:
+        threading.Timer(0.1, waiting.set).start()
+        with pytest.raises(KeyboardInterrupt):
+            operate(c, where)
+        assert c.closed
+
+
+def test_a_huge_length_allocates_nothing(tmp_path: Path) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME)
+        for _ in range(2):
+            sock.recv(1 << 16)
+            sock.sendall(frame(META, length=2**32 - 1))
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=20) as c:
+        with pytest.raises(ndferry.LimitError):
+            c.get("a")
+        assert c.closed
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 * 1024
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(ndferry.ConnectionError, match="running"):
+        ndferry.connect(f"unix://{tmp_path}/nothing")
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        with pytest.raises(ndferry.ConnectionError, match="refused"):
+            ndferry.connect("tcp://{}:{}".format(*sock.getsockname()))
+
+
+@pytest.mark.parametrize(
+    "addr", ["", "x", "tcp://", "tcp://h", "tcp://h:", "tcp://h:0", "tcp://h:65536", "tcp://:1", "unix://", "unix://a",
+             "unix://@", "http://h:1", "h:1:²"],
+)  # fmt: skip
+def test_addresses_that_are_none(addr: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NDFERRY_ADDR", "nonsense")
+    with pytest.raises(ndferry.InvalidError, match="address"):
+        ndferry.connect(addr)
+
+
+def test_the_default_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ndferry import _address
+
+    monkeypatch.delenv("NDFERRY_ADDR", raising=False)
+    assert _address.default() == "tcp://127.0.0.1:9000"
+
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME)
+        until_closed(sock)
+
+    with serving(tmp_path, script) as addr:
+        monkeypatch.setenv("NDFERRY_ADDR", addr)
+        ndferry.connect().close()
+    assert _address.parse("localhost:9000") == ("localhost", 9000)
+    assert _address.parse("unix://@x") == "\0x"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_timeouts_that_are_none(timeout: float) -> None:
+    with pytest.raises(ndferry.InvalidError, match="timeout"):
+        ndferry.connect(timeout=timeout)
