@@ -210,8 +210,8 @@ class Conversation:
     def of_upload(self, kind: int, stream: int, index: int, raw: int, payload: bytes, crc: int) -> None:
         upload = self.uploads.get(stream)
         if kind == CHUNK:
-            must(raw <= self.credit, "more than the credit")
-            self.send(CREDIT, 0, index=raw)
+            must(max(raw, 4096) <= self.credit, "more than the credit")
+            self.send(CREDIT, 0, index=max(raw, 4096))
         if upload is None:
             return  # has ended: without a word
         if kind == CANCEL:

@@ -236,17 +236,18 @@ class Session:
         progress: Progress | None,
     ) -> Operation[None]:
         source = Source(array, layout)
+        cost = max(layout.cell_bytes, _wire.MIN_COST)
         sent = 0
         for cell in range(layout.cells):
-            if self._credit < layout.cell_bytes or sent >= POLL_EVERY:
+            if self._credit < cost or sent >= POLL_EVERY:
                 sent = 0
-                yield from self._listen(stream, out, layout.cell_bytes)
+                yield from self._listen(stream, out, cost)
                 if progress:
                     yield from self._report(stream, progress, cell * layout.cell_bytes, layout.nbytes)
             if not source.direct and out.size:
                 yield out.take()  # the buffer that it may point into is used again
-            self._credit -= layout.cell_bytes
-            sent += layout.cell_bytes
+            self._credit -= cost
+            sent += cost
             size = layout.cell_bytes
             out.add(_wire.pack_header(Kind.CHUNK, stream, size, index=cell, raw=size))
             crc = 0
