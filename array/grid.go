@@ -62,8 +62,8 @@ func NewGrid(shape, cell Shape, order Order) (Grid, error) {
 		return Grid{}, err
 	}
 	if g.cells > MaxCells {
-		return Grid{}, fmt.Errorf("array: cell %v of shape %v: %w: %d cells, the most is %d; use larger cells",
-			cell, shape, ErrShape, g.cells, MaxCells)
+		return Grid{}, fmt.Errorf("array: cell %v of shape %v: %w: %w: %d cells, the most is %d; use larger cells",
+			cell, shape, ErrShape, ErrLimit, g.cells, MaxCells)
 	}
 	return g, nil
 }

@@ -63,7 +63,7 @@ func elements(raw []byte, limit int) ([]jsontext.Value, error) {
 			return nil, err
 		}
 		if len(out) == limit {
-			return nil, fmt.Errorf("more than %d values", limit)
+			return nil, fmt.Errorf("%w: more than %d values", ErrLimit, limit)
 		}
 		out = append(out, value.Clone())
 	}
@@ -116,7 +116,7 @@ func jsonInts(raw jsontext.Value) ([]int, error) {
 // integer is rounded. Errors wrap ErrZarr.
 func CheckAttributes(raw []byte) error {
 	if len(raw) > MaxAttributesBytes {
-		return zarrError("attributes", fmt.Errorf("%d bytes, the most is %d", len(raw), MaxAttributesBytes))
+		return zarrError("attributes", fmt.Errorf("%w: %d bytes, the most is %d", ErrLimit, len(raw), MaxAttributesBytes))
 	}
 	d := jsontext.NewDecoder(bytes.NewBuffer(raw))
 	if d.PeekKind() != '{' {
@@ -127,7 +127,7 @@ func CheckAttributes(raw []byte) error {
 			return zarrError("attributes", err)
 		}
 		if d.StackDepth() > MaxAttributesDepth {
-			return zarrError("attributes", fmt.Errorf("nested deeper than %d", MaxAttributesDepth))
+			return zarrError("attributes", fmt.Errorf("%w: nested deeper than %d", ErrLimit, MaxAttributesDepth))
 		}
 		if d.StackDepth() == 0 {
 			break

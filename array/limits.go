@@ -1,5 +1,7 @@
 package array
 
+import "errors"
+
 // Limits of what this package accepts. A peer may agree on lower ones; nothing
 // accepts more.
 const (
@@ -57,3 +59,6 @@ const (
 // An int holds any array size: 64-bit systems only. On others this constant
 // does not compile.
 const _ = uint(^uint(0)>>63) - 1
+
+// ErrLimit is wrapped, beside the error of its kind, by every refusal of something that is only too large or too much.
+var ErrLimit = errors.New("over the limit")

@@ -32,7 +32,7 @@ func (s Shape) Elements() (int, error) { return s.Bytes(1) }
 // Errors wrap ErrShape.
 func (s Shape) Bytes(itemSize int) (int, error) {
 	if len(s) > MaxDims {
-		return 0, fmt.Errorf("array: shape of %d axes: %w: the most is %d", len(s), ErrShape, MaxDims)
+		return 0, fmt.Errorf("array: shape of %d axes: %w: %w: the most is %d", len(s), ErrShape, ErrLimit, MaxDims)
 	}
 	if itemSize < 0 || itemSize > MaxItemSize {
 		return 0, fmt.Errorf("array: item of %d bytes: %w: the most is %d", itemSize, ErrShape, MaxItemSize)
@@ -45,7 +45,7 @@ func (s Shape) Bytes(itemSize int) (int, error) {
 		case n == 0:
 			empty = true
 		case total > MaxBytes/n:
-			return 0, fmt.Errorf("array: shape %v of %d-byte items: %w: over %d bytes", s, itemSize, ErrShape, MaxBytes)
+			return 0, fmt.Errorf("array: shape %v of %d-byte items: %w: %w of %d bytes", s, itemSize, ErrShape, ErrLimit, MaxBytes)
 		default:
 			total *= n
 		}

@@ -202,6 +202,9 @@ func readMeta(b []byte) (*Stat, *array.Meta, error) {
 	if err := wire.Decode(b, &m); err != nil {
 		return nil, nil, err
 	}
+	if err := m.Check(); err != nil {
+		return nil, nil, err
+	}
 	z, err := array.ParseZarrArray(m.Array)
 	if err != nil {
 		return nil, nil, err

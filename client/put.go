@@ -143,7 +143,11 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	}
 	u.msg = wire.PutMessage{
 		Name: name, ID: opts.ID, Array: jsontext.Value(text), NumPy: dtype.String(),
-		Attributes: string(opts.Attributes), Digest: opts.Digest, IfAbsent: opts.IfAbsent,
+		Digest: opts.Digest, IfAbsent: opts.IfAbsent,
+	}
+	if opts.Attributes != nil {
+		text := string(opts.Attributes)
+		u.msg.Attributes = &text
 	}
 	return u, nil
 }
@@ -263,6 +267,9 @@ func (c *Client) sendCell(h wire.Header, data []byte) error {
 func readReceipt(b []byte) (*Receipt, error) {
 	var m wire.ReceiptMessage
 	if err := wire.Decode(b, &m); err != nil {
+		return nil, err
+	}
+	if err := m.Check(); err != nil {
 		return nil, err
 	}
 	r := &Receipt{

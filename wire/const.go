@@ -85,6 +85,12 @@ func (k Kind) Known() bool {
 // Request tells whether k opens a stream.
 func (k Kind) Request() bool { return k >= Put && k <= Subscribe && k != Finish && k != Cancel }
 
+// ToServer and ToClient tell which side a kind may be sent to; what is not known may be sent to both, and is skipped.
+func (k Kind) ToServer() bool { return k < Accept || k > Done }
+
+// ToClient is ToServer for the other side.
+func (k Kind) ToClient() bool { return k < Put || k > Cancel }
+
 // Flags of a frame.
 type Flags uint8
 

@@ -48,10 +48,10 @@ func ParseHeader(b []byte) (Header, error) {
 		return Header{}, errorf("1", 0, CodeProtocol, "header: the bytes %q are not ndferry's protocol", b[:4])
 	}
 	if b[3] != Magic[3] {
-		return Header{}, errorf("1", 3, CodeVersion, "header: frame layout %q, this side speaks %q", b[3], Magic[3])
+		return Header{}, errorf("1", 3, CodeProtocol, "header: frame layout %q, this side speaks %q", b[3], Magic[3])
 	}
 	if got, want := Checksum(b[:28]), binary.LittleEndian.Uint32(b[28:]); got != want {
-		return Header{}, errorf("1", 28, CodeIntegrity, "header: CRC32C is %08x, the frame says %08x", got, want)
+		return Header{}, errorf("1", 28, CodeProtocol, "header: CRC32C is %08x, the frame says %08x", got, want)
 	}
 	h := Header{
 		Kind:    Kind(b[4]),
@@ -132,8 +132,11 @@ var uses = map[Kind]use{
 func (u use) check(h Header) error {
 	switch h.Kind {
 	case Chunk:
-		if h.Raw == 0 || h.Raw > MaxCell {
-			return errorf("8", 24, CodeLimit, "CHUNK: a cell of %d bytes, 1 to %d are allowed", h.Raw, MaxCell)
+		if h.Raw == 0 {
+			return errorf("8", 24, CodeProtocol, "CHUNK: a cell of no bytes")
+		}
+		if h.Raw > MaxCell {
+			return errorf("8", 24, CodeLimit, "CHUNK: a cell of %d bytes, at most %d are allowed", h.Raw, MaxCell)
 		}
 		if h.Index >= MaxCells {
 			return errorf("8", 16, CodeLimit, "CHUNK: cell %d, an array has at most %d", h.Index, uint64(MaxCells))

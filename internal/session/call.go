@@ -1,7 +1,6 @@
 package session
 
 import (
-	"ndferry/array"
 	"ndferry/store"
 	"ndferry/wire"
 )
@@ -24,11 +23,8 @@ func (s *Session) onCall(h wire.Header, b []byte) error {
 		if err := wire.Decode(b, &c.query); err != nil {
 			return err
 		}
-		if err := array.CheckPrefix(c.query.Prefix); err != nil {
-			return wire.NewFailure(wire.CodeInvalid, err.Error())
-		}
-		if c.query.Limit < 0 {
-			return wire.Failf(wire.CodeInvalid, "a list of %d names", c.query.Limit)
+		if err := c.query.Check(); err != nil {
+			return err
 		}
 		if c.query.Limit == 0 || c.query.Limit > wire.MaxPage {
 			c.query.Limit = wire.MaxPage
@@ -37,6 +33,9 @@ func (s *Session) onCall(h wire.Header, b []byte) error {
 	} else {
 		var m wire.NameMessage
 		if err := wire.Decode(b, &m); err != nil {
+			return err
+		}
+		if err := m.Check(); err != nil {
 			return err
 		}
 		c.name = m.Name

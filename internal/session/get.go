@@ -30,8 +30,8 @@ func (s *Session) onGet(h wire.Header, b []byte) error {
 	if err := wire.Decode(b, &m); err != nil {
 		return err
 	}
-	if len(m.Cells) > wire.MaxRanges {
-		return wire.Failf(wire.CodeLimit, "%d ranges of cells, at most %d are allowed", len(m.Cells), wire.MaxRanges)
+	if err := m.Check(); err != nil {
+		return err
 	}
 	s.gets[h.Stream] = &get{name: m.Name, ranges: m.Cells}
 	s.submit(Operation{Job: Open, Stream: h.Stream, Name: m.Name})

@@ -71,8 +71,6 @@ func newPut(b []byte) (*put, error) {
 	}
 	n := grid.Len()
 	switch {
-	case size > wire.MaxCell:
-		return nil, wire.Failf(wire.CodeLimit, "cells of %d bytes, at most %d are allowed; use smaller chunks", size, wire.MaxCell)
 	case n > wire.MaxCells:
 		return nil, wire.Failf(wire.CodeLimit, "%d cells, at most %d are allowed; use larger chunks", n, uint64(wire.MaxCells))
 	case n > maxTracked:
@@ -88,53 +86,21 @@ func newPut(b []byte) (*put, error) {
 // maxTracked bounds what one PUT makes the server remember: 2^24 cells, 64 TiB at the default size.
 const maxTracked = 1 << 24
 
-// SpecOf is what the store is told of a PUT. Errors are a *wire.Failure.
+// SpecOf is what the store is told of a PUT.
 func SpecOf(m *wire.PutMessage) (store.Spec, error) {
-	invalid := func(err error) (store.Spec, error) {
-		return store.Spec{}, wire.NewFailure(wire.CodeInvalid, fmt.Sprintf("put %q: %v", m.Name, err))
-	}
-	if err := array.CheckName(m.Name); err != nil {
-		return invalid(err)
-	}
-	z, err := array.ParseZarrArray(m.Array)
+	meta, err := m.Describe()
 	if err != nil {
-		return invalid(err)
-	}
-	if !z.IsWireForm() {
-		return invalid(fmt.Errorf("array: not the metadata of §5.6: the cells must be the chunks of a regular grid"))
+		return store.Spec{}, err
 	}
 	spec := store.Spec{
-		ID: store.ID(m.ID), Name: m.Name, Meta: z.Meta, NumPy: m.NumPy,
+		ID: store.ID(m.ID), Name: m.Name, Meta: *meta, NumPy: m.NumPy,
 		Digest: store.DigestKind(m.Digest), IfAbsent: m.IfAbsent, Resume: m.Resume,
 	}
-	if spec.ID == (store.ID{}) {
-		return invalid(fmt.Errorf("the id is missing or zero"))
+	if m.Attributes != nil {
+		spec.Attributes = []byte(*m.Attributes)
 	}
-	if spec.Meta.Attributes != nil && string(spec.Meta.Attributes) != "{}" {
-		return invalid(fmt.Errorf("attributes belong into the member of their own"))
-	}
-	spec.Meta.Attributes = nil
-	if spec.NumPy != "" {
-		d, err := array.ParseDType(spec.NumPy)
-		if err != nil {
-			return invalid(err)
-		}
-		if !d.Equal(spec.Meta.DType) {
-			return invalid(fmt.Errorf("numpy says %v and array %v", d, spec.Meta.DType))
-		}
-	}
-	if m.Attributes != "" {
-		if err := array.CheckAttributes([]byte(m.Attributes)); err != nil {
-			return invalid(err)
-		}
-		spec.Attributes = []byte(m.Attributes)
-	}
-	switch spec.Digest {
-	case "":
+	if spec.Digest == "" {
 		spec.Digest = store.DigestCRC32C
-	case store.DigestCRC32C, store.DigestSHA256:
-	default:
-		return invalid(fmt.Errorf("digest %q is not known; there are crc32c and sha256", m.Digest))
 	}
 	return spec, nil
 }

@@ -194,7 +194,8 @@ func newTestArray(t *testing.T, name string, id byte, digest string) *testArray 
 		grid.Gather(cell, raw, i)
 		a.cells = append(a.cells, cell)
 	}
-	a.msg = wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: "<u2", Digest: digest, Attributes: `{"id": 1.50}`}
+	attributes := `{"id": 1.50}`
+	a.msg = wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: "<u2", Digest: digest, Attributes: &attributes}
 	return a
 }
 

@@ -458,7 +458,8 @@ def arrays(put: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return put | {"array": metadata(**changes)}
 
     def plain(data_type: str, descr: str, *codecs: Any) -> dict[str, Any]:
-        return put | {"array": metadata(data_type=data_type, codecs=list(codecs)), "numpy": descr}
+        fill = {"b": False, "f": 0.0, "c": [0.0, 0.0]}.get(descr[1], 0)
+        return put | {"array": metadata(data_type=data_type, codecs=list(codecs), fill_value=fill), "numpy": descr}
 
     big = {"name": "bytes", "configuration": {"endian": "big"}}
     little = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -488,8 +489,8 @@ def arrays(put: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return refused(f"array-{name}", section, "PUT", f"{expect} json", value)
 
     yield no("shape-negative", "protocol|invalid", of(shape=[-4, 6]))
-    yield no("shape-float", "protocol", of(shape=[4.5, 6]))
-    yield no("shape-string", "protocol", of(shape="4,6"))
+    yield no("shape-float", "protocol|invalid", of(shape=[4.5, 6]))
+    yield no("shape-string", "protocol|invalid", of(shape="4,6"))
     yield no("shape-over-2-63", "protocol|invalid", of(shape=[2**63, 6]))
     yield no("shape-product", "limit", of(shape=[2**40, 2**40], chunk_grid=chunk_shape(1, 2**20)), "8")
     yield no("shape-product-wraps", "limit", of(shape=[2**32, 2**32], chunk_grid=chunk_shape(1, 2**20)), "8")
