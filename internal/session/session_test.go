@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"regexp"
 	"testing"
@@ -170,7 +171,7 @@ type testArray struct {
 }
 
 // newTestArray makes (7, 5) elements of uint16 in cells of (2, 5): four cells, the last half padding.
-func newTestArray(t *testing.T, name string, id byte, digest string) *testArray {
+func newTestArray(t testing.TB, name string, id byte, digest string) *testArray {
 	t.Helper()
 	dtype, err := array.ParseDType("<u2")
 	if err != nil {
@@ -227,7 +228,7 @@ func (a *testArray) all(stream uint32) [][]byte {
 }
 
 // conversation uses every operation, and every way in which one can end.
-func conversation(t *testing.T) [][]byte {
+func conversation(t testing.TB) [][]byte {
 	a, b := newTestArray(t, "lab/a", 1, ""), newTestArray(t, "lab/b", 2, "sha256")
 	c, d := newTestArray(t, "c", 3, ""), newTestArray(t, "lab/a/below", 4, "")
 	e := newTestArray(t, "e", 5, "sha256")
@@ -354,4 +355,99 @@ func TestFreezeAtEveryFrame(t *testing.T) {
 			t.Logf("%d frames, %d moves", len(frames), 3*(len(frames)+len(frames)))
 		})
 	}
+}
+
+// TestCredit uses more than was granted, and sees that what was used comes back.
+func TestCredit(t *testing.T) {
+	big := &testArray{meta: array.Meta{Shape: array.Shape{5, wire.MaxCell}, Cell: array.Shape{1, wire.MaxCell}, DimNames: array.DefaultDimNames("big", 2)}}
+	var err error
+	if big.meta.DType, err = array.ParseDType("|u1"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := big.meta.AppendWire(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	big.msg = wire.PutMessage{Name: "big", ID: wire.ID{7}, Array: text}
+	for range 5 {
+		big.cells = append(big.cells, make([]byte, wire.MaxCell))
+	}
+	r := newRig(t, stores["dir"](t))
+	r.deliver(hello())
+	r.deliver(big.put(1))
+	r.settle()
+	for i := range 2 {
+		if !r.deliver(big.chunk(1, i)) {
+			t.Fatalf("cell %d within the credit was refused", i)
+		}
+	}
+	if granted := r.replies()[0]; len(granted) != 1 {
+		t.Errorf("granted while nothing was free: %v", granted)
+	}
+	r.settle()
+	if granted := r.replies()[0]; len(granted) != 3 || granted[1] != fmt.Sprintf("CREDIT %d 0 ", wire.MaxCell) {
+		t.Errorf("granted when all was free: %v", granted)
+	}
+	r.deliver(big.chunk(1, 2))
+	r.deliver(big.chunk(1, 3))
+	if r.deliver(big.chunk(1, 4)) {
+		t.Error("a third cell of 16 MiB was accepted on a credit of 32")
+	}
+	if got := r.replies()[0]; !r.ended || got[len(got)-1][:6] != "ERROR " {
+		t.Errorf("%v", got)
+	}
+}
+
+// FuzzSession feeds any bytes as frames: no panic, memory within the credit, and every store operation has an end.
+func FuzzSession(f *testing.F) {
+	var all []byte
+	for _, b := range conversation(f) {
+		all = append(all, b...)
+		f.Add(b)
+	}
+	f.Add(all)
+	a := newTestArray(f, "a", 1, "sha256")
+	for _, frames := range [][][]byte{
+		{hello(), a.put(1), a.chunk(1, 0), a.chunk(1, 0)},
+		{hello(), a.put(1), a.finish(1), a.put(2)},
+		{hello(), a.put(3), frame(wire.Cancel, 3, nil), a.chunk(3, 1)},
+		{hello(), frame(wire.Get, 1, wire.GetMessage{Name: "x", Cells: [][2]uint64{{0, 9}}}), frame(wire.Credit, 0, nil)},
+	} {
+		f.Add(bytes.Join(frames, nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := newRig(t, mem.New(mem.Config{Limit: 64 << 20}))
+		b = bytes.Clone(b)
+		for len(b) >= wire.HeaderSize {
+			// Fields are mutated, checksums made right: otherwise nothing gets past them.
+			copy(b, wire.Magic)
+			binary.LittleEndian.PutUint32(b[28:], wire.Checksum(b[:28]))
+			h, err := wire.ParseHeader(b)
+			n := min(h.Size(), len(b))
+			if err == nil && n < h.Size() {
+				return // the rest of the frame does not come
+			}
+			if err == nil && h.Length > 0 {
+				trailer := b[wire.HeaderSize+int(h.Length):]
+				if trailer[4] < 250 { // and seldom a damaged payload
+					binary.LittleEndian.PutUint32(trailer, wire.Checksum(b[wire.HeaderSize:][:h.Length]))
+				}
+				copy(trailer[4:], make([]byte, 4))
+			}
+			if !r.deliver(b[:n]) {
+				break
+			}
+			b = b[n:]
+			if len(b)%3 == 0 { // not always at once
+				r.settle()
+			}
+		}
+		r.settle()
+		if len(r.ses.ops) > 0 || len(r.ses.tokens) > 0 {
+			t.Fatalf("%d operations and %d tokens are left", len(r.ses.ops), len(r.ses.tokens))
+		}
+		if r.ses.outstanding > r.ses.cfg.Window {
+			t.Fatalf("%d bytes outstanding", r.ses.outstanding)
+		}
+	})
 }

@@ -13,9 +13,10 @@ import (
 
 // peer is a client that says whatever a test wants, frame by frame.
 type peer struct {
-	t  testing.TB
-	nc net.Conn
-	d  wire.Decoder
+	t     testing.TB
+	nc    net.Conn
+	d     wire.Decoder
+	first *wire.Frame // read already
 }
 
 // newPeer says HELLO and takes the server's.
@@ -43,6 +44,10 @@ func (p *peer) send(frames ...[]byte) {
 
 // next returns the next frame of the server; a frame without kind when it closed.
 func (p *peer) next() wire.Frame {
+	if f := p.first; f != nil {
+		p.first = nil
+		return *f
+	}
 	buf := make([]byte, 4096)
 	for {
 		f, ok, err := p.d.Next()
