@@ -145,8 +145,12 @@ func TestRecvFrame_hostile(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
 				defer cancel()
 			}
+			start := time.Now()
 			if _, set, err := b.RecvFrame(ctx); !errors.Is(err, tc.want) || set != nil {
 				t.Fatalf("got %v, %v; want %v", set, err, tc.want)
+			}
+			if took := time.Since(start); took > 10*time.Second {
+				t.Fatalf("held for %v: only the test's own deadline ended it", took)
 			}
 		})
 	}
