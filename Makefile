@@ -41,5 +41,7 @@ lint: ## vet and staticcheck, for Linux and the other systems
 cross: ## build for the other systems
 	scripts/cross
 
+-include mk/*.mk
+
 clean: ## remove what was built
 	rm -rf bin .cache

@@ -416,6 +416,12 @@ func FuzzSession(f *testing.F) {
 		f.Add(bytes.Join(frames, nil))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		begin := time.Now()
+		defer func() {
+			if d := time.Since(begin); d > 2*time.Second {
+				t.Errorf("took %v", d)
+			}
+		}()
 		r := newRig(t, mem.New(mem.Config{Limit: 64 << 20}))
 		b = bytes.Clone(b)
 		for len(b) >= wire.HeaderSize {
