@@ -14,6 +14,11 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"ndferry/array"
+	"ndferry/client"
+	"ndferry/store"
+	"ndferry/wire"
 )
 
 // TestMain lets the test binary stand in for the programs that the scripts
@@ -38,6 +43,13 @@ func TestExitCode(t *testing.T) {
 		{errors.New("x"), ExitOther},
 		{usageErrorf("x"), ExitUsage},
 		{wrap(&ExitError{ExitIntegrity, fs.ErrExist}), ExitIntegrity},
+		{wrap(&client.Error{Code: wire.CodeBusy, Err: errors.New("x")}), ExitTemporary},
+		{wrap(&client.Error{Code: wire.CodeInternal, Err: errors.New("x")}), ExitOther},
+		{wrap(&client.Error{Code: wire.CodeInternal, Err: syscall.ENOSPC}), ExitLimit},
+		{wrap(fs.ErrPermission), ExitFatal},
+		{wrap(syscall.EROFS), ExitFatal},
+		{wrap(store.ErrLocked), ExitConflict},
+		{wrap(array.ErrNPY), ExitUsage},
 		{wrap(context.DeadlineExceeded), ExitDeadline},
 		{wrap(context.Canceled), ExitOther},
 		{wrap(os.ErrDeadlineExceeded), ExitDeadline},
