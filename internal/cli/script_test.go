@@ -34,6 +34,7 @@ import (
 //	tmpfs DIR SIZE                    mounts a small file system
 //	sigterm                           sends SIGTERM to the first background program
 //	waitfor FILE                      waits until FILE exists
+//	freeport VAR                      sets VAR to 127.0.0.1 and a TCP port that is free now
 //	ismode FILE MODE                  fails unless FILE has these permissions
 //
 // and these programs:
@@ -53,6 +54,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"tmpfs":    scriptCommand("tmpfs DIR SIZE", 2, 2, mountTmpfs),
 	"sigterm":  scriptCommand("sigterm", 0, 0, terminateFirst),
 	"waitfor":  scriptCommand("waitfor FILE", 1, 1, waitForFile),
+	"freeport": scriptCommand("freeport VAR", 1, 1, findPort),
 	"ismode":   scriptCommand("ismode FILE MODE", 2, 2, checkMode),
 }
 
@@ -221,6 +223,15 @@ func waitForFile(ts *testscript.TestScript, args []string) error {
 		}
 	}
 	return fmt.Errorf("%s did not appear", args[0])
+}
+
+func findPort(ts *testscript.TestScript, args []string) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	ts.Setenv(args[0], ln.Addr().String())
+	return ln.Close()
 }
 
 func checkMode(ts *testscript.TestScript, args []string) error {
