@@ -33,7 +33,7 @@ import (
 //	flip FILE OFFSET                  turns over one bit
 //	tmpfs DIR SIZE                    mounts a small file system
 //	sigterm                           sends SIGTERM to the first background program
-//	waitfor FILE                      waits until FILE exists
+//	waitfor FILE                      waits until a file exists that FILE, a pattern, matches
 //	freeport VAR                      sets VAR to 127.0.0.1 and a TCP port that is free now
 //	ismode FILE MODE                  fails unless FILE has these permissions
 //
@@ -218,8 +218,8 @@ func terminateFirst(ts *testscript.TestScript, _ []string) error {
 func waitForFile(ts *testscript.TestScript, args []string) error {
 	path := ts.MkAbs(args[0])
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Lstat(path); err == nil {
-			return nil
+		if found, err := filepath.Glob(path); err != nil || found != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("%s did not appear", args[0])
