@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"ndferry/array"
+	"ndferry/wire"
 )
 
 // Array is an array in memory.
@@ -73,7 +74,7 @@ func (m *memorySink) Begin(st *Stat, g array.Grid) error {
 	case m.Data == nil:
 		m.Data = make([]byte, n)
 	case len(m.Data) != n:
-		return fmt.Errorf("the memory to read into has %d bytes, the array %d", len(m.Data), n)
+		return wire.Failf(wire.CodeInvalid, "the memory to read into has %d bytes, the array %d", len(m.Data), n)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"ndferry/wire"
@@ -64,7 +65,8 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, nc: nc, in: bufio.NewReaderSize(nc, readAhead)}
 	err := c.call(ctx, "connect", "", func() error {
-		hello := wire.Encode(wire.NewHello(cfg.Software, wire.MaxCredit))
+		// The line break makes a server of some text protocol, such as HTTP, answer at once that it is one.
+		hello := append(wire.Encode(wire.NewHello(cfg.Software, wire.MaxCredit)), '\n')
 		c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
 		if err := c.flush(); err != nil {
 			return err
@@ -168,6 +170,8 @@ func (c *Client) call(ctx context.Context, op, name string, f func() error) erro
 		err = fmt.Errorf("no progress within %v: %w", c.cfg.timeout(), err)
 	} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("the server closed the connection: %w", io.ErrUnexpectedEOF)
+	} else if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		err = fmt.Errorf("the server closed the connection: %w", err)
 	}
 	c.breakWith(err)
 	c.nc.Close()

@@ -87,7 +87,7 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 		d.leaves = make([][32]byte, grid.Len())
 	}
 	if err := sink.Begin(st, grid); err != nil {
-		return nil, c.abandon(wire.NewFailure(wire.CodeInvalid, err.Error()))
+		return nil, c.abandon(err)
 	}
 	if err := c.cells(d, opts.Progress); err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"ndferry/array"
+	"ndferry/wire"
 )
 
 // NPYFile is a .npy file to put from. It reads one cell at a time with pread, so that memory stays bounded and a file that
@@ -172,7 +173,7 @@ func (s *NPYStream) end() error {
 }
 
 // errStream is what a grid gets whose cells are not one after the other in memory.
-var errStream = errors.New("chunks that are not one after the other cannot be streamed; use a file")
+var errStream = wire.Failf(wire.CodeInvalid, "chunks that are not one after the other cannot be streamed; use a file")
 
 // inOrder returns where cell i lies in bytes, and how many it has without padding, when it begins at the byte at.
 func inOrder(g array.Grid, i, item int, at int64) (off int64, n int, err error) {

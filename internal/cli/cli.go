@@ -59,8 +59,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return ExitOK
 	}
-	if !a.running {
+	switch {
+	case !a.running:
 		err = asUsage(err)
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		err = fmt.Errorf("interrupted: %w", err)
 	}
 	a.printError(cmd, err)
 	return ExitCode(err)

@@ -8,63 +8,22 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"ndferry/array"
+	"ndferry/client"
+	"ndferry/store"
+	"ndferry/wire"
 )
 
 // TestMain lets the test binary stand in for the programs that the scripts
 // run: each runs as a process of its own, under the test's instrumentation.
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"ndferry":     func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv)) },
-		"waitsignals": waitSignals,
-	})
-}
-
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		Setup: func(e *testscript.Env) error {
-			// Under -race a process waits a second before it exits.
-			e.Setenv("GORACE", "atexit_sleep_ms=20")
-			return nil
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exitcode": cmdExitCode,
-		},
-	})
-}
-
-// cmdExitCode is the script command "exitcode N program args...": it runs the
-// program and fails unless it exits with exactly N.
-func cmdExitCode(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exitcode N program [args...]")
-	}
-	want, err := strconv.Atoi(args[0])
-	if err != nil {
-		ts.Fatalf("exitcode %q: want a number", args[0])
-	}
-	got := 0
-	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("exitcode: %v", err)
-		}
-		got = exit.ExitCode()
-	}
-	if got != want {
-		ts.Fatalf("%s exited %d, want %d", strings.Join(args[1:], " "), got, want)
-	}
-}
+func TestMain(m *testing.M) { testscript.Main(m, scriptPrograms) }
 
 // newTestApp returns an app over buffers with a fixed environment.
 func newTestApp(env map[string]string) (a *app, stdout, stderr *strings.Builder) {
@@ -84,6 +43,13 @@ func TestExitCode(t *testing.T) {
 		{errors.New("x"), ExitOther},
 		{usageErrorf("x"), ExitUsage},
 		{wrap(&ExitError{ExitIntegrity, fs.ErrExist}), ExitIntegrity},
+		{wrap(&client.Error{Code: wire.CodeBusy, Err: errors.New("x")}), ExitTemporary},
+		{wrap(&client.Error{Code: wire.CodeInternal, Err: errors.New("x")}), ExitOther},
+		{wrap(&client.Error{Code: wire.CodeInternal, Err: syscall.ENOSPC}), ExitLimit},
+		{wrap(fs.ErrPermission), ExitFatal},
+		{wrap(syscall.EROFS), ExitFatal},
+		{wrap(store.ErrLocked), ExitConflict},
+		{wrap(array.ErrNPY), ExitUsage},
 		{wrap(context.DeadlineExceeded), ExitDeadline},
 		{wrap(context.Canceled), ExitOther},
 		{wrap(os.ErrDeadlineExceeded), ExitDeadline},

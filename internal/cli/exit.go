@@ -15,6 +15,7 @@ import (
 	"ndferry/client"
 	"ndferry/internal/worker"
 	"ndferry/store"
+	"ndferry/wire"
 )
 
 // Exit codes. Where they overlap they are rclone's, so that scripts carry
@@ -53,20 +54,31 @@ var exitMeanings = []struct {
 	{ExitConflict, "conflict: exists already or is in use"},
 }
 
+// failureCodes maps what a server, or the client's own check of it, said. An
+// internal failure says nothing: the error that caused it does, if it is here.
+var failureCodes = map[wire.Code]int{
+	wire.CodeProtocol:    ExitFatal,
+	wire.CodeVersion:     ExitFatal,
+	wire.CodeUnsupported: ExitFatal,
+	wire.CodePermission:  ExitFatal,
+	wire.CodeInvalid:     ExitUsage,
+	wire.CodeNotFound:    ExitNoArray,
+	wire.CodeConflict:    ExitConflict,
+	wire.CodeIntegrity:   ExitIntegrity,
+	wire.CodeLimit:       ExitLimit,
+	wire.CodeNoSpace:     ExitLimit,
+	wire.CodeBusy:        ExitTemporary,
+	wire.CodeTemporary:   ExitTemporary,
+	wire.CodeShutdown:    ExitTemporary,
+	wire.CodeDeadline:    ExitDeadline,
+}
+
 // exitCodes maps errors to codes, first match by errors.Is. A package that
 // has errors to tell apart adds its lines above the general ones.
 var exitCodes = []struct {
 	target error
 	code   int
 }{
-	{client.ErrNotFound, ExitNoArray},
-	{client.ErrConflict, ExitConflict},
-	{client.ErrIntegrity, ExitIntegrity},
-	{client.ErrInvalid, ExitUsage},
-	{client.ErrNoSpace, ExitLimit},
-	{client.ErrLimit, ExitLimit},
-	{client.ErrTemporary, ExitTemporary},
-	{client.ErrProtocol, ExitFatal},
 	{worker.ErrInUse, ExitConflict},
 	{worker.ErrNotSocket, ExitConflict},
 	{worker.ErrDirectory, ExitFatal},
@@ -113,7 +125,8 @@ func (e *ExitError) Error() string { return e.Err.Error() }
 func (e *ExitError) Unwrap() error { return e.Err }
 
 // ExitCode returns the exit code of an error: that of the outermost
-// [ExitError], else of the first line of the tables that fits, else ExitOther.
+// [ExitError], else that of a server's failure, else of the first line of the
+// tables that fits, else ExitOther.
 func ExitCode(err error) int {
 	if err == nil {
 		return ExitOK
@@ -121,6 +134,12 @@ func ExitCode(err error) int {
 	var exit *ExitError
 	if errors.As(err, &exit) {
 		return exit.Code
+	}
+	var failure *client.Error
+	if errors.As(err, &failure) {
+		if code, ok := failureCodes[failure.Code]; ok {
+			return code
+		}
 	}
 	for _, line := range exitCodes {
 		if errors.Is(err, line.target) {

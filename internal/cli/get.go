@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ndferry/array"
 	"ndferry/client"
 )
 
@@ -42,6 +43,9 @@ what came before is not to be used.`,
 	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
+		if err := array.CheckName(name); err != nil {
+			return usageErrorf("get: %w", err)
+		}
 		file := name[strings.LastIndexByte(name, '/')+1:] + ".npy"
 		if len(args) == 2 {
 			file = args[1]

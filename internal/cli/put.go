@@ -170,8 +170,8 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 		Seconds: took.Seconds(),
 	}
 	return a.printResult(info, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %d chunks, %s, %s, %s\n",
-			r.Name, info.DType, shape, formatSize(r.Bytes), r.Cells, r.Digest, r.Durability, seconds(took))
+		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %s, %s, %s, %s\n",
+			r.Name, info.DType, shape, formatSize(r.Bytes), chunkCount(r.Cells), r.Digest, r.Durability, seconds(took))
 		return err
 	})
 }
@@ -204,6 +204,13 @@ func (a *app) openSource(ctx context.Context, file string) (sourceCloser, error)
 type streamSource struct {
 	*client.NPYStream
 	*io.PipeReader
+}
+
+func chunkCount(n int) string {
+	if n == 1 {
+		return "1 chunk"
+	}
+	return fmt.Sprintf("%d chunks", n)
 }
 
 // notNil keeps the shape of a 0-d array [] in JSON.

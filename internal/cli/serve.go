@@ -30,6 +30,7 @@ type serveInfo struct {
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	store    string
+	memLimit sizeValue
 	listen   []string
 	workers  int
 	drain    time.Duration
@@ -57,6 +58,7 @@ and remove every array. An address that other machines could reach needs
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&flags.store, "store", "", "where arrays are kept: a directory, or mem: for memory")
+	cmd.Flags().Var(&flags.memLimit, "mem-limit", "most that arrays in mem: may take; 0B is half of the machine's memory")
 	cmd.Flags().StringArrayVar(&flags.listen, "listen", []string{client.DefaultAddr}, "`ADDR` to listen on; may be repeated")
 	cmd.Flags().IntVar(&flags.workers, "workers", 0, "worker processes; only 0, none besides this one, is known yet")
 	cmd.Flags().DurationVar(&flags.drain, "drain", 30*time.Second, "how long what is in flight may take to finish at the end")
@@ -77,6 +79,8 @@ func (f *serveFlags) check() ([]client.Addr, error) {
 	switch {
 	case f.store == "":
 		return nil, usageErrorf("serve: --store is missing: a directory, or mem: for memory")
+	case f.memLimit != 0 && f.store != "mem:":
+		return nil, usageErrorf("serve: --mem-limit is for --store mem:, not %s", f.store)
 	case f.workers != 0:
 		return nil, usageErrorf("serve: --workers %d: worker processes come in a later version; use 0", f.workers)
 	case f.drain < 0:
@@ -102,7 +106,11 @@ func refuseRemote(addr client.Addr) error {
 }
 
 func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) (err error) {
-	st, err := open.Open(ctx, flags.store)
+	url := flags.store
+	if flags.memLimit != 0 {
+		url = fmt.Sprintf("mem:?limit=%d", int64(flags.memLimit))
+	}
+	st, err := open.Open(ctx, url)
 	if err != nil {
 		return storeError(flags.store, err)
 	}

@@ -126,12 +126,12 @@ func chunkBytes(st *client.Stat) int64 {
 // print writes a line for every array, and below it one for everything that is wrong.
 func (info verifyInfo) print(w io.Writer) error {
 	for _, v := range info.Arrays {
-		text := fmt.Sprintf("ok, %d chunks, %s", v.Chunks, formatSize(v.Bytes))
+		text := fmt.Sprintf("ok, %s, %s", chunkCount(v.Chunks), formatSize(v.Bytes))
 		switch {
 		case v.Error != "":
 			text = "not checked"
 		case !v.Good:
-			text = fmt.Sprintf("DAMAGED, %d of %d chunks checked are bad", v.BadCount, v.Chunks)
+			text = fmt.Sprintf("DAMAGED, %d found wrong in %s", v.BadCount, chunkCount(v.Chunks))
 		}
 		if _, err := fmt.Fprintf(w, "%s: %s\n", v.Name, text); err != nil {
 			return err

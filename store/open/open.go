@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"ndferry/store"
@@ -13,10 +14,10 @@ import (
 )
 
 // schemes is what Open knows.
-const schemes = "a path, dir:PATH, file:///PATH or mem:"
+const schemes = "a path, dir:PATH, file:///PATH, mem: or mem:?limit=BYTES"
 
-// Open opens the store that the text names: a path, dir:PATH and file:///PATH a directory, mem: memory. Errors wrap
-// store.ErrInvalid when the text names no store, and are those of the back end otherwise.
+// Open opens the store that the text names: a path, dir:PATH and file:///PATH a directory, mem: memory, mem:?limit=BYTES so much
+// of it. Errors wrap store.ErrInvalid when the text names no store, and are those of the back end otherwise.
 func Open(ctx context.Context, text string) (store.Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -33,10 +34,15 @@ func Open(ctx context.Context, text string) (store.Store, error) {
 	}
 	switch scheme {
 	case "mem":
-		if rest != "" && rest != "//" {
-			return invalid("mem: takes nothing behind it")
+		rest, text, limited := strings.Cut(strings.TrimPrefix(rest, "//"), "?limit=")
+		limit, err := int64(0), error(nil)
+		if limited {
+			limit, err = strconv.ParseInt(text, 10, 64)
 		}
-		return mem.New(mem.Config{}), nil
+		if rest != "" || err != nil || limited && limit < 1 {
+			return invalid("memory is mem: or mem:?limit=BYTES")
+		}
+		return mem.New(mem.Config{Limit: limit}), nil
 	case "dir":
 		if rest == "" {
 			return invalid("the path is missing")
