@@ -191,23 +191,36 @@ func (u *upload) rename(replace bool, missing []string) (err error) {
 	if err := s.fs.Rename(u.path, to, mode); err != nil {
 		return err
 	}
-	for i := range len(missing) + 1 {
-		dir := path.Dir(to)
-		if i > 0 {
-			dir = path.Dir(nodePath(missing[len(missing)-i]))
+	if err := s.settle(path.Dir(to)); err != nil {
+		if e := s.fs.Rename(to, u.path, mode); e != nil {
+			s.log.Error("store: cannot undo a failed commit; the array is whole and stays visible", "array", u.spec.Name, "error", e)
+			made = 0
 		}
-		if err := s.fs.SyncDir(dir); err != nil {
-			if e := s.fs.Rename(to, u.path, mode); e != nil {
-				s.log.Error("store: cannot undo a failed commit; the array is whole and stays visible", "array", u.spec.Name, "error", e)
-				made = 0
-			}
-			return err
-		}
+		return err
 	}
 	if replace {
 		if err := u.moveAside(); err != nil {
 			s.log.Warn("store: a replaced array cannot be removed before the next start", "array", u.spec.Name, "error", err)
 		}
+	}
+	return nil
+}
+
+// settle makes the entries of a group durable, and those of its ancestors that lead to it: a server that was killed may have left
+// groups that only memory has. What it has settled once it does not sync again.
+func (s *Store) settle(group string) error {
+	if err := s.fs.SyncDir(group); err != nil {
+		return err
+	}
+	var chain []string
+	for p := group; p != zarrDir && !s.settled[p]; p = path.Dir(p) {
+		if err := s.fs.SyncDir(path.Dir(p)); err != nil {
+			return err
+		}
+		chain = append(chain, p)
+	}
+	for _, p := range chain {
+		s.settled[p] = true
 	}
 	return nil
 }

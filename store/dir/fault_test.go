@@ -307,6 +307,17 @@ func failOne(t *testing.T, n int, errno error) bool {
 	}
 	y.s = open(t, path, dir.Config{Log: quiet})
 	y.check(true)
+	for name, list := range y.maybe {
+		// What is asked for again is there afterwards: a receipt of something that never was published would be a lie.
+		for _, x := range list {
+			if _, err := x.TryPut(t, y.s); err != nil {
+				t.Errorf("%s again: %v", name, err)
+			} else if len(list) == 1 {
+				x.Check(t, y.s)
+				y.outcome(x, nil)
+			}
+		}
+	}
 	if err := y.put("g/h/fresh"); err != nil {
 		t.Errorf("after a restart the store serves no more: %v", err)
 	}
@@ -328,6 +339,46 @@ func noRubbish(t *testing.T, s *dir.Store, path string) {
 	for _, e := range entries {
 		t.Errorf("left in the trash: %s", e.Name())
 	}
+}
+
+// TestFailedSyncIsNotResumed lets the sync of a journal fail, and the removal of the upload too. What the journal says after that is
+// in memory and perhaps not on the disk, so nothing of it may be called durable.
+func TestFailedSyncIsNotResumed(t *testing.T) {
+	path := quickDir(t)
+	script := newScript(t, path)
+	s := open(t, path, dir.Config{FS: script, Log: quiet})
+	defer s.Close()
+	x := small(t, "a/x", 1)
+	x.Resume = true
+	u, _, err := s.Begin(t.Context(), x.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Write(t.Context(), x.Info[0], x.Cells[0]); err != nil {
+		t.Fatal(err)
+	}
+	script.mu.Lock()
+	n := len(script.calls)
+	script.mu.Unlock()
+	script.script(n+3, syscall.EIO) // data and record are written
+	if err := u.Sync(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("Sync: error %v", err)
+	}
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+	script.script(0, nil)
+	if u, _, err = s.Begin(t.Context(), x.Spec); err != nil {
+		t.Fatal(err)
+	}
+	if d := u.Durable(); len(d) > 0 {
+		t.Errorf("durable %v after a sync that failed", d)
+	}
+	if err := u.Discard(); err != nil {
+		t.Error(err)
+	}
+	x.Put(t, s)
+	x.Check(t, s)
 }
 
 // TestDeadAtEveryCall lets every call from the n-th on fail, as for a server that is killed there, and starts another one.

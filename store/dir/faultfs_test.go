@@ -21,6 +21,8 @@ type scriptFS struct {
 	err    error         // guarded by mu
 	hit    int           // guarded by mu: failures
 	silent bool          // guarded by mu: calls are not counted
+
+	readOnly error // guarded by mu: what changes meet
 }
 
 // step notes a call and decides whether it fails.
@@ -36,6 +38,9 @@ func (s *scriptFS) step(format string, args ...any) error {
 	err := s.fail[n]
 	if s.from > 0 && n >= s.from {
 		err = s.err
+	}
+	if op, _, _ := strings.Cut(call, " "); s.readOnly != nil && !reading[op] {
+		err = s.readOnly
 	}
 	if err != nil {
 		s.hit++
@@ -64,6 +69,9 @@ func (s *scriptFS) failed() bool {
 	return s.hit > 0
 }
 
+// reading are the calls that change nothing.
+var reading = map[string]bool{"open": true, "readdir": true, "stat": true, "size": true, "read": true, "close": true}
+
 // changes returns the calls that change something or make it durable, without the removal of trash, which happens beside them.
 func (s *scriptFS) changes() []string {
 	s.mu.Lock()
@@ -71,13 +79,7 @@ func (s *scriptFS) changes() []string {
 	var list []string
 	for _, c := range s.calls {
 		op, rest, _ := strings.Cut(c, " ")
-		switch op {
-		case "open", "readdir", "stat", "size", "read", "close", "lock", "writeback":
-		case "remove":
-			if !strings.HasPrefix(rest, "state/trash/") {
-				list = append(list, c)
-			}
-		default:
+		if !reading[op] && !(op == "remove" && strings.HasPrefix(rest, "state/trash/")) {
 			list = append(list, c)
 		}
 	}
@@ -220,4 +222,11 @@ func newScript(t interface{ Fatal(...any) }, path string) *scriptFS {
 		t.Fatal(err)
 	}
 	return &scriptFS{FS: o, fail: map[int]error{}, err: syscall.EIO}
+}
+
+// refuseChanges lets everything that changes the file system fail from now on, as one that became read-only; nil ends it.
+func (s *scriptFS) refuseChanges(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readOnly = err
 }

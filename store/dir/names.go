@@ -162,6 +162,7 @@ func (s *Store) dropEmptyGroups(made []string) {
 	if len(made) == 0 {
 		return
 	}
+	clear(s.settled)
 	aside, err := s.trash.move(nodePath(made[0]))
 	if err != nil {
 		s.log.Error("store: cannot remove the groups of a failed commit", "group", made[0], "error", err)

@@ -110,10 +110,40 @@ func (l *receiptLog) read() (rewrite bool, err error) {
 	return rewrite || records > 2*len(l.entries), nil
 }
 
+// setAside keeps a copy of a damaged log. The log itself stays until rewrite has put a whole one in its place: a crash in between
+// must not cost the receipts that it still tells.
 func (l *receiptLog) setAside(cause error) error {
+	const damaged = receiptsFile + ".damaged"
 	l.s.log.Error("store: the log of receipts is damaged; what it still tells is kept, transfers whose receipts are lost store again when they are asked for again",
-		"error", cause, "copy", receiptsFile+".damaged")
-	return l.s.fs.Rename(receiptsFile, receiptsFile+".damaged", RenameReplace)
+		"error", cause, "copy", damaged)
+	temp := l.s.trash.next()
+	defer l.s.trash.release(temp)
+	f, err := l.s.fs.Create(temp)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(l.copyTo(f), f.Close()); err != nil {
+		return err
+	}
+	return l.s.fs.Rename(temp, damaged, RenameReplace)
+}
+
+func (l *receiptLog) copyTo(f File) error {
+	size, err := l.f.Size()
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	for off := int64(0); off < size; off += int64(len(block)) {
+		block = block[:min(int64(len(block)), size-off)]
+		if _, err := l.f.ReadAt(block, off); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(block, off); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
 
 func (l *receiptLog) apply(kind recordType, body []byte) error {

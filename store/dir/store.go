@@ -52,8 +52,9 @@ type Store struct {
 	log  *slog.Logger
 	lock File
 
-	names   sync.Mutex   // serialises changes of names
-	visible sync.RWMutex // see the package's documentation
+	names   sync.Mutex      // serialises changes of names
+	settled map[string]bool // guarded by names: groups of which the entry is durable
+	visible sync.RWMutex    // see the package's documentation
 
 	mu      sync.Mutex
 	open    map[store.ID]*upload // guarded by mu
@@ -68,7 +69,7 @@ type Store struct {
 func Open(directory string, config Config) (*Store, error) {
 	s := &Store{
 		fs: config.FS, now: config.Now, log: config.Log,
-		open: map[store.ID]*upload{}, spoiled: map[store.ID]bool{},
+		settled: map[string]bool{}, open: map[store.ID]*upload{}, spoiled: map[store.ID]bool{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -307,6 +308,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	}
 	s.visible.Lock()
 	defer s.visible.Unlock()
+	clear(s.settled)
 	aside, err := s.trash.move(top)
 	if err != nil {
 		return opError("delete", name, err)

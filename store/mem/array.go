@@ -29,7 +29,6 @@ type memArray struct {
 	refs   int // guarded by Store.mu: the name, and everybody who has it open
 	size   int64
 	region *region  // nil for small arrays
-	warm   bool     // region comes from the pool
 	mem    []byte   // the cells one after the other, with fixed
 	parts  [][]byte // the cells, without
 

@@ -2,7 +2,8 @@
 //
 // An uncompressed array of some size is one mapping of a memfd, its cells one after the other, so that a payload can be received
 // straight to where it stays (store.Lender) and sent straight from there (store.Viewer). Fresh pages cost more than the network, so
-// mappings that nobody uses any more are kept for later arrays, in a pool of limited size.
+// mappings that nobody uses any more are kept for later arrays, in a pool of limited size (BenchmarkPut: 8 GB/s against 1). Taking
+// fresh pages with MADV_POPULATE_WRITE is no faster than touching them: clearing them is what takes the time.
 //
 // # Old bytes
 //

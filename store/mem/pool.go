@@ -1,9 +1,6 @@
 package mem
 
-import (
-	"os"
-	"slices"
-)
+import "slices"
 
 // pool keeps mappings that no array uses. It is not safe for concurrent use: the store's mutex guards it.
 type pool struct {
@@ -48,12 +45,4 @@ func (p *pool) shrinkTo(limit int64) {
 		p.size -= int64(len(r.mem))
 		_ = r.free()
 	}
-}
-
-// pages returns the whole pages around a part of the mapping.
-func (r *region) pages(off, size int) []byte {
-	page := os.Getpagesize()
-	low := off / page * page
-	high := min((off+size+page-1)/page*page, len(r.mem))
-	return r.mem[low:high]
 }

@@ -51,12 +51,6 @@ func (r *region) shrink(size int) error {
 	return nil
 }
 
-// populate takes the pages of part of the mapping all at once; touching them one by one costs a fault each.
-func populate(part []byte) {
-	// Where the kernel does not know it (before 5.14), the faults do it.
-	_ = unix.Madvise(part, unix.MADV_POPULATE_WRITE)
-}
-
 func (r *region) free() error {
 	err := unix.Munmap(r.mem)
 	r.mem = nil

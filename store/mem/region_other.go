@@ -27,8 +27,6 @@ func (r *region) shrink(size int) error {
 	return fmt.Errorf("shrink to %d bytes: %w", size, unix.ENOTSUP)
 }
 
-func populate([]byte) {}
-
 func (r *region) free() error { return unix.Munmap(r.mem) }
 
 func physicalMemory() int64 { return 4 << 30 }

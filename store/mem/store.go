@@ -173,8 +173,7 @@ func (s *Store) allocateLocked(a *memArray) error {
 	page := int64(os.Getpagesize())
 	whole := int((size + page - 1) / page * page)
 	a.region = s.pool.take(whole)
-	a.warm = a.region != nil
-	if !a.warm {
+	if a.region == nil {
 		s.pool.shrinkTo(max(0, s.limit-s.used)) // what the pool keeps counts, but never refuses an array
 		var err error
 		if a.region, err = newRegion(whole); err != nil {

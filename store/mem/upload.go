@@ -79,11 +79,7 @@ func (u *upload) Lend(cell, size int) []byte {
 	if u.over || u.a.fixed == 0 || cell < 0 || cell >= u.a.cells || size != u.a.fixed || u.hasLocked(cell) {
 		return nil
 	}
-	data := u.a.cell(cell)
-	if u.a.region != nil && !u.a.warm {
-		populate(u.a.region.pages(cell*size, size))
-	}
-	return data
+	return u.a.cell(cell)
 }
 
 func (u *upload) hasLocked(cell int) bool { return has(u.have, cell) }
