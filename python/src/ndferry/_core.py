@@ -39,7 +39,7 @@ from ndferry._errors import (
 )
 from ndferry._frames import Inbox, Operation, Outbox, Send
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
-from ndferry._wire import MIB, TRAILER_SIZE, Header, Kind, crc32c
+from ndferry._wire import MIB, MIN_COST, TRAILER_SIZE, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -236,7 +236,7 @@ class Session:
         progress: Progress | None,
     ) -> Operation[None]:
         source = Source(array, layout)
-        cost = max(layout.cell_bytes, _wire.MIN_COST)
+        cost = max(layout.cell_bytes, MIN_COST)
         sent = 0
         for cell in range(layout.cells):
             if self._credit < cost or sent >= POLL_EVERY:
@@ -247,7 +247,7 @@ class Session:
             if not source.direct and out.size:
                 yield out.take()  # the buffer that it may point into is used again
             self._credit -= cost
-            sent += cost
+            sent += layout.cell_bytes
             size = layout.cell_bytes
             out.add(_wire.pack_header(Kind.CHUNK, stream, size, index=cell, raw=size))
             crc = 0
