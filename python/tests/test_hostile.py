@@ -61,7 +61,7 @@ def test_silence_after_any_part(tmp_path: Path, name: str) -> None:
         place.mkdir()
 
         def script(sock: socket.socket, end: int = end) -> None:
-            sock.sendall(data[:end])
+            sock.sendall(data[: min(end, len(data) - 1)])
             until_closed(sock)
 
         with serving(place, script) as addr:
@@ -134,7 +134,7 @@ def test_a_server_that_vanishes(tmp_path: Path, name: str) -> None:
         def script(sock: socket.socket, end: int = end) -> None:
             sock.sendall(HELLO_FRAME)
             sock.recv(1 << 16)
-            sock.sendall(data[:end])
+            sock.sendall(data[: min(end, len(data) - 1)])
 
         with serving(place, script) as addr, ndferry.connect(addr, timeout=20) as c:
             with pytest.raises(ndferry.ConnectionError) as caught:
