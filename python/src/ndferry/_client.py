@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import os
 import re
 import threading
@@ -279,26 +278,19 @@ class Client:
                 f"this client was made in process {self._pid} and inherited by fork: two processes on one connection "
                 "would corrupt it; call ndferry.connect here"
             )
-        with self._exclusive():
-            if self._closed:
-                raise ConnectionError(f"the connection to {self._addr} is closed ({self._why}): connect again")
-            try:
-                return self._driver.run(operation, end)
-            except BaseException as error:
-                if not self._session.idle:
-                    self._why = str(error)[:200] or type(error).__name__
-                    self.close()
-                raise
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """One operation at a time; one that a callback of the running one begins would wait for ever."""
         if self._owner == threading.get_ident():
             raise Error("an operation of this client is running: a progress callback cannot begin another")
         with self._lock:
             self._owner = threading.get_ident()
             try:
-                yield
+                if self._closed:
+                    raise ConnectionError(f"the connection to {self._addr} is closed ({self._why}): connect again")
+                return self._driver.run(operation, end)
+            except BaseException as error:
+                if not (self._session.idle or self._closed):
+                    self._why = str(error)[:200] or type(error).__name__
+                    self.close()
+                raise
             finally:
                 self._owner = 0
 

@@ -151,7 +151,7 @@ class Session:
         stream = self._begin()
         yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name})))
         _, payload = yield from self._next(stream, Kind.META)
-        stat, layout = _payloads.meta(payload)
+        stat, layout = _payloads.meta_to_read(payload)
         try:
             if stat.codec != "none":
                 raise UnsupportedError(f"get {name!r}: codec {stat.codec!r} is not known to this version")
