@@ -111,6 +111,33 @@ def test_deadline_ends_what_makes_progress(tmp_path: Path) -> None:
         assert c.closed
 
 
+def test_a_busy_server_that_answers_pings_is_waited_for(tmp_path: Path) -> None:
+    pings = 0
+
+    def script(sock: socket.socket) -> None:
+        nonlocal pings
+        sock.sendall(HELLO_FRAME)
+        sock.settimeout(20)
+        for i in range(6):
+            while (data := sock.recv(1 << 16)) and data[-32:-27] != b"NDF1\2":  # until a PING is at the end
+                pass
+            pings += bool(data)
+            if i < 5:
+                sock.sendall(frame(3, b"", 0, index=1))
+        sock.sendall(CONVERSATIONS["put"][0] + frame(3, b"", 0, index=1))
+        until_closed(sock)
+
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=0.1) as c:
+        assert operate(c, "put").id == META_MESSAGE["id"]
+        assert not c.closed
+    assert pings == 6
+    (tmp_path / "s").unlink()
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=0.1) as c:
+        with pytest.raises(ndferry.TimeoutError):
+            c.put("a", np.arange(10), deadline=0.25)
+        assert c.closed
+
+
 def test_a_server_that_stops_reading(tmp_path: Path) -> None:
     def script(sock: socket.socket) -> None:
         sock.sendall(HELLO_FRAME)

@@ -38,7 +38,8 @@ def connect(addr: str | None = None, *, timeout: float | None = 30.0) -> Client:
         variable ``NDFERRY_ADDR``, else ``tcp://127.0.0.1:9000``.
     timeout
         Seconds to wait for progress (64 KiB, or what is missing when that is less), here and in every operation. None
-        waits for ever.
+        waits for ever. While the server commits, deletes or verifies, which may take it long, an answer to a PING is
+        progress; a `deadline` bounds that as well.
 
     Returns
     -------
