@@ -138,6 +138,22 @@ def test_a_busy_server_that_answers_pings_is_waited_for(tmp_path: Path) -> None:
         assert c.closed
 
 
+def test_close_from_another_thread_ends_what_waits(tmp_path: Path) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME)
+        until_closed(sock)
+
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=20) as c:
+        timer = threading.Timer(0.1, c.close)
+        started = time.monotonic()
+        timer.start()
+        with pytest.raises(ndferry.ConnectionError):
+            c.get("a")
+        assert time.monotonic() - started < 10
+        timer.join()
+        assert c.closed
+
+
 def test_a_server_that_stops_reading(tmp_path: Path) -> None:
     def script(sock: socket.socket) -> None:
         sock.sendall(HELLO_FRAME)

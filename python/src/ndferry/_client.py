@@ -115,7 +115,10 @@ class Client:
     def close(self) -> None:
         """Close the connection. Again is harmless; an operation of another thread ends with an error."""
         self._closed = True
-        self._driver.close()
+        if self._owner not in (0, threading.get_ident()) and self._pid == os.getpid():
+            self._driver.interrupt()
+        else:
+            self._driver.close()
 
     def ping(self, *, deadline: float | None = None) -> float:
         """Seconds to the server and back."""
@@ -294,6 +297,8 @@ class Client:
                 raise
             finally:
                 self._owner = 0
+                if self._closed:
+                    self._driver.close()
 
 
 def _check_writable(out: Array) -> None:
