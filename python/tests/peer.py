@@ -130,6 +130,7 @@ class Conversation:
         self.peer, self.sock = peer, sock
         self.newest = 0
         self.credit = peer.credit
+        self.outstanding: list[int] = []
         self.uploads: dict[int, Stored] = {}
         self.hello = False
 
@@ -210,8 +211,14 @@ class Conversation:
     def of_upload(self, kind: int, stream: int, index: int, raw: int, payload: bytes, crc: int) -> None:
         upload = self.uploads.get(stream)
         if kind == CHUNK:
-            must(max(raw, 4096) <= self.credit, "more than the credit")
-            self.send(CREDIT, 0, index=max(raw, 4096))
+            cost = max(raw, 4096)
+            self.credit -= cost
+            self.outstanding.append(cost)
+            must(self.credit >= 0, "more than the credit")
+            if self.credit < self.peer.credit // 2 or cost > MIB:  # now and then, several at once
+                self.send(CREDIT, 0, index=sum(self.outstanding))
+                self.credit += sum(self.outstanding)
+                self.outstanding.clear()
         if upload is None:
             return  # has ended: without a word
         if kind == CANCEL:

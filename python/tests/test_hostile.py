@@ -61,7 +61,7 @@ def test_silence_after_any_part(tmp_path: Path, name: str) -> None:
         place.mkdir()
 
         def script(sock: socket.socket, end: int = end) -> None:
-            sock.sendall(data[:end])
+            sock.sendall(data[: min(end, len(data) - 1)])
             until_closed(sock)
 
         with serving(place, script) as addr:
@@ -111,6 +111,49 @@ def test_deadline_ends_what_makes_progress(tmp_path: Path) -> None:
         assert c.closed
 
 
+def test_a_busy_server_that_answers_pings_is_waited_for(tmp_path: Path) -> None:
+    pings = 0
+
+    def script(sock: socket.socket) -> None:
+        nonlocal pings
+        sock.sendall(HELLO_FRAME)
+        sock.settimeout(20)
+        for i in range(6):
+            while (data := sock.recv(1 << 16)) and data[-32:-27] != b"NDF1\2":  # until a PING is at the end
+                pass
+            pings += bool(data)
+            if i < 5:
+                sock.sendall(frame(3, b"", 0, index=1))
+        sock.sendall(CONVERSATIONS["put"][0] + frame(3, b"", 0, index=1))
+        until_closed(sock)
+
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=0.1) as c:
+        assert operate(c, "put").id == META_MESSAGE["id"]
+        assert not c.closed
+    assert pings == 6
+    (tmp_path / "s").unlink()
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=0.1) as c:
+        with pytest.raises(ndferry.TimeoutError):
+            c.put("a", np.arange(10), deadline=0.25)
+        assert c.closed
+
+
+def test_close_from_another_thread_ends_what_waits(tmp_path: Path) -> None:
+    def script(sock: socket.socket) -> None:
+        sock.sendall(HELLO_FRAME)
+        until_closed(sock)
+
+    with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=20) as c:
+        timer = threading.Timer(0.1, c.close)
+        started = time.monotonic()
+        timer.start()
+        with pytest.raises(ndferry.ConnectionError):
+            c.get("a")
+        assert time.monotonic() - started < 10
+        timer.join()
+        assert c.closed
+
+
 def test_a_server_that_stops_reading(tmp_path: Path) -> None:
     def script(sock: socket.socket) -> None:
         sock.sendall(HELLO_FRAME)
@@ -134,7 +177,7 @@ def test_a_server_that_vanishes(tmp_path: Path, name: str) -> None:
         def script(sock: socket.socket, end: int = end) -> None:
             sock.sendall(HELLO_FRAME)
             sock.recv(1 << 16)
-            sock.sendall(data[:end])
+            sock.sendall(data[: min(end, len(data) - 1)])
 
         with serving(place, script) as addr, ndferry.connect(addr, timeout=20) as c:
             with pytest.raises(ndferry.ConnectionError) as caught:

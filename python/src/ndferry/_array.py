@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -31,7 +30,7 @@ _ZARR_TYPES: Final = (
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
 _FIRST_FOREIGN: Final = 256  # NumPy numbers the dtypes of other packages (ml_dtypes) from here on
-_TYPESTR = re.compile(r"[<>|][biufc][0-9]{1,2}")
+_TYPESTRS: Final = frozenset(np.dtype(name).newbyteorder(order).str for name in _ZARR_TYPES for order in ("<", ">"))
 _ENDIAN: Final[dict[str | None, Literal["<", ">"]]] = {"little": "<", "big": ">"}
 
 
@@ -212,7 +211,7 @@ def check_dtype(dtype: np.dtype[Any]) -> None:
     DTypeError
         It is object, StringDType, longdouble, or one of those that do not travel yet.
     """
-    if dtype.name in _ZARR_TYPES and _TYPESTR.fullmatch(dtype.str):
+    if dtype.str in _TYPESTRS:
         return
     advice = "not carried yet: send numeric arrays, for a structured dtype one for each field"
     if dtype.kind == "T":

@@ -6,6 +6,7 @@ whole piece. A call that comes back short tells whether time was up.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -39,6 +40,11 @@ class Driver:
     def close(self) -> None:
         """Close the socket. Again is harmless."""
         self._sock.close()
+
+    def interrupt(self) -> None:
+        """From another thread: let a call that waits in `run` fail."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def run(self, operation: Operation[T], deadline: float | None = None) -> T:
         """Drive `operation` to its end; `deadline` is the monotonic time at which that must be."""

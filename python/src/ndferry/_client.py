@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import os
 import re
 import threading
@@ -39,7 +38,8 @@ def connect(addr: str | None = None, *, timeout: float | None = 30.0) -> Client:
         variable ``NDFERRY_ADDR``, else ``tcp://127.0.0.1:9000``.
     timeout
         Seconds to wait for progress (64 KiB, or what is missing when that is less), here and in every operation. None
-        waits for ever.
+        waits for ever. While the server commits, deletes or verifies, which may take it long, an answer to a PING is
+        progress; a `deadline` bounds that as well.
 
     Returns
     -------
@@ -115,7 +115,10 @@ class Client:
     def close(self) -> None:
         """Close the connection. Again is harmless; an operation of another thread ends with an error."""
         self._closed = True
-        self._driver.close()
+        if self._owner not in (0, threading.get_ident()) and self._pid == os.getpid():
+            self._driver.interrupt()
+        else:
+            self._driver.close()
 
     def ping(self, *, deadline: float | None = None) -> float:
         """Seconds to the server and back."""
@@ -279,28 +282,23 @@ class Client:
                 f"this client was made in process {self._pid} and inherited by fork: two processes on one connection "
                 "would corrupt it; call ndferry.connect here"
             )
-        with self._exclusive():
-            if self._closed:
-                raise ConnectionError(f"the connection to {self._addr} is closed ({self._why}): connect again")
-            try:
-                return self._driver.run(operation, end)
-            except BaseException as error:
-                if not self._session.idle:
-                    self._why = str(error)[:200] or type(error).__name__
-                    self.close()
-                raise
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """One operation at a time; one that a callback of the running one begins would wait for ever."""
         if self._owner == threading.get_ident():
             raise Error("an operation of this client is running: a progress callback cannot begin another")
         with self._lock:
             self._owner = threading.get_ident()
             try:
-                yield
+                if self._closed:
+                    raise ConnectionError(f"the connection to {self._addr} is closed ({self._why}): connect again")
+                return self._driver.run(operation, end)
+            except BaseException as error:
+                if not (self._session.idle or self._closed):
+                    self._why = str(error)[:200] or type(error).__name__
+                    self.close()
+                raise
             finally:
                 self._owner = 0
+                if self._closed:
+                    self._driver.close()
 
 
 def _check_writable(out: Array) -> None:

@@ -35,11 +35,12 @@ from ndferry._errors import (
     Error,
     IntegrityError,
     ProtocolError,
+    TimeoutError,
     UnsupportedError,
 )
 from ndferry._frames import Inbox, Operation, Outbox, Send
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
-from ndferry._wire import MIB, TRAILER_SIZE, Header, Kind, crc32c
+from ndferry._wire import MIB, MIN_COST, TRAILER_SIZE, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -108,8 +109,8 @@ class Session:
         token = int.from_bytes(os.urandom(8), "little")
         yield from self._request(_wire.pack_header(Kind.PING, 0, index=token))
         header, _ = yield from self._next(0, Kind.PONG)
-        if header.number != token:
-            raise ProtocolError(f"wire: PONG {header.number:x} for PING {token:x} (§3)")
+        while header.number != token:  # of a PING in `_wait`
+            header, _ = yield from self._next(0, Kind.PONG)
         self.idle = True
 
     def put(
@@ -137,9 +138,10 @@ class Session:
             yield out.take()
         except ConnectionError as broken:
             yield from self._last_words(broken)
-        header, payload = yield from self._next(stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK)
-        while header.kind != Kind.RECEIPT:
-            header, payload = yield from self._next(stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK)
+        while True:
+            header, payload = yield from self._next(stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK, patient=True)
+            if header.kind == Kind.RECEIPT:
+                break
         receipt = _payloads.receipt(_messages.parse(Kind.RECEIPT, payload))
         if receipt.id != id or receipt.nbytes != layout.nbytes or receipt.cells != layout.cells:
             raise ProtocolError(f"wire: the RECEIPT of {receipt.id} is not that of this PUT, {id} (§5.1)")
@@ -151,7 +153,7 @@ class Session:
         stream = self._begin()
         yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name})))
         _, payload = yield from self._next(stream, Kind.META)
-        stat, layout = _payloads.meta(payload)
+        stat, layout = _payloads.meta_to_read(payload)
         try:
             if stat.codec != "none":
                 raise UnsupportedError(f"get {name!r}: codec {stat.codec!r} is not known to this version")
@@ -206,7 +208,7 @@ class Session:
         """Remove an array."""
         stream = self._begin()
         yield from self._request(_wire.pack_frame(Kind.DELETE, stream, _payloads.dumps({"name": name})))
-        yield from self._next(stream, Kind.DONE)
+        yield from self._next(stream, Kind.DONE, patient=True)
         self.idle = True
 
     def verify(self, name: str, progress: Progress | None) -> Operation[Report]:
@@ -215,7 +217,7 @@ class Session:
         yield from self._request(_wire.pack_frame(Kind.VERIFY, stream, _payloads.dumps({"name": name})))
         last = False
         while not last:
-            header, payload = yield from self._next(stream, Kind.REPORT)
+            header, payload = yield from self._next(stream, Kind.REPORT, patient=True)
             last = header.raw == 1
             report = _messages.parse(Kind.REPORT, payload)
             if progress and not last:
@@ -236,7 +238,7 @@ class Session:
         progress: Progress | None,
     ) -> Operation[None]:
         source = Source(array, layout)
-        cost = max(layout.cell_bytes, _wire.MIN_COST)
+        cost = max(layout.cell_bytes, MIN_COST)
         sent = 0
         for cell in range(layout.cells):
             if self._credit < cost or sent >= POLL_EVERY:
@@ -331,14 +333,33 @@ class Session:
         self.idle = False
         return self._stream
 
-    def _next(self, stream: int, *kinds: Kind) -> Operation[tuple[Header, bytes]]:
-        """The next frame of one of `kinds` on `stream`, with its payload."""
-        header = yield from self._next_header(stream, *kinds)
+    def _wait(self) -> Operation[None]:
+        """Wait for a frame while the server works on a disk, as long as it answers a PING in time.
+
+        A commit of many GiB may take longer than any timeout that tells a dead server from a busy one.
+        """
+        while True:
+            try:
+                yield from self._inbox.wait()
+                return
+            except TimeoutError:
+                yield Send([_wire.pack_header(Kind.PING, 0, index=self._stream)])
+            header = yield from self._inbox.header()
+            if header.kind != Kind.PONG:
+                self._inbox.unread()
+                return
+            yield from self._inbox.payload(header)
+
+    def _next(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[tuple[Header, bytes]]:
+        """The next frame of one of `kinds` on `stream`, with its payload; `patient` as `_wait` is."""
+        header = yield from self._next_header(stream, *kinds, patient=patient)
         return header, (yield from self._inbox.payload(header))
 
-    def _next_header(self, stream: int, *kinds: Kind) -> Operation[Header]:
+    def _next_header(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[Header]:
         """The header of the next frame of one of `kinds` on `stream`; an ERROR is raised."""
         while True:
+            if patient:
+                yield from self._wait()
             header = yield from self._inbox.header()
             if header.kind in kinds and header.stream == stream:
                 return header
@@ -353,6 +374,8 @@ class Session:
             if self._credit > _wire.MAX_CREDIT:
                 raise ProtocolError("wire: CREDIT makes the sum over 2^62 (§6)")
             yield from self._inbox.payload(header)
+        elif header.kind == Kind.PONG:
+            yield from self._inbox.payload(header)  # of a PING in `_wait` that was answered after what it waited for
         elif header.kind == Kind.PING:
             yield from self._inbox.payload(header)
             yield Send([_wire.pack_header(Kind.PONG, 0, index=header.number)])

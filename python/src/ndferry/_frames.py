@@ -76,12 +76,23 @@ class Inbox:
             self._compact()
             self._end += yield Receive(self._buffer[self._end :], 0)
 
+    def wait(self) -> Operation[None]:
+        """Wait until something is there. A timeout here has read nothing."""
+        if self.empty:
+            self._start = 0
+            self._end = 0
+            self._end = yield Receive(self._buffer, 1)
+
     def header(self) -> Operation[Header]:
         if self._end - self._start < HEADER_SIZE:
             yield from self._read_ahead(HEADER_SIZE)
         header = _wire.parse_header(self._buffer, self._start)
         self._start += HEADER_SIZE
         return header
+
+    def unread(self) -> None:
+        """Give back the header that was read last; nothing may have been read since."""
+        self._start -= HEADER_SIZE
 
     def payload(self, header: Header) -> Operation[bytes]:
         """Receive and check the payload of a frame that is not a CHUNK."""

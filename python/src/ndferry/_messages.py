@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import math
 import re
@@ -32,18 +33,12 @@ def loads(payload: bytes) -> dict[str, Any]:
         Not UTF-8, not JSON, not an object, a member twice, a number out of range, or too deep.
     """
     try:
-        value = json.loads(
-            payload.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_int=_integer,
-            parse_float=_float,
-        )
+        value = _DECODER.decode(payload.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"wire: json: {str(error)[:200]} (§7)") from error
     if not isinstance(value, dict):
         raise ProtocolError("wire: json: the payload is not an object (§7)")
-    if _depth(value, MAX_DEPTH) > MAX_DEPTH:
+    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH and _depth(value, MAX_DEPTH) > MAX_DEPTH:
         raise ProtocolError(f"wire: json: deeper than {MAX_DEPTH} (§7)")
     if b"\\u" in payload:
         try:
@@ -66,17 +61,14 @@ def _refuse_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-def _integer(text: str) -> int:
-    if len(text) > 20:
-        raise ValueError("an integer over 2^63")
-    return int(text)
-
-
 def _float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError("a number out of range")
     return value
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_float)
 
 
 def _depth(value: Any, limit: int) -> int:
@@ -306,6 +298,7 @@ def check_name(name: str) -> None:
         raise InvalidError(f"name {name[:80]!r}: {problem} (§5.5)")
 
 
+@functools.lru_cache(maxsize=1024)
 def _name_problem(name: str) -> str | None:
     try:
         data = name.encode()

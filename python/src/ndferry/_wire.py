@@ -42,7 +42,7 @@ MAX_ATTRIBUTES: Final = MIB
 MAX_ATTRIBUTE_DEPTH: Final = 16
 MAX_RANGES: Final = 4096
 MAX_CREDIT: Final = 1 << 62
-MIN_COST = 4 << 10  # credit that a cell costs at least, §6
+MIN_COST: Final = 4 * KIB  # §6: credit that a cell takes at least
 
 PIECE: Final = 256 * KIB
 """Bytes that are checked and sent, or received and checked, at a time: they fit the second-level cache."""
