@@ -37,11 +37,13 @@ func (z *zstdEncoder) compress(dst, src []byte, level int) int {
 		}
 		z.encoders[speed] = enc
 	}
-	out := enc.EncodeAll(src, dst[:0])
+	out := enc.EncodeAll(src, dst[:0:len(dst)])
 	if len(out) > len(dst) {
 		return 0
 	}
-	return len(out)
+	// The encoder moves to memory of its own when its work, not its result, is
+	// too long for dst.
+	return copy(dst, out)
 }
 
 // zstdDecoder decodes single frames within the room that it is given.
