@@ -90,7 +90,7 @@ func (e *Encoder) block(out []byte, at int, block []byte, in Info, level int) in
 			return 0
 		}
 		body := out[at+4 : at+4+room : at+4+room]
-		n := e.compress(body, stream, in.Name, level)
+		n := e.compress(body, stream, in, level)
 		if n == 0 || n == size {
 			if room < size {
 				return 0
@@ -121,8 +121,8 @@ func (e *Encoder) filter(block []byte, in Info) []byte {
 
 // compress writes the stream of src into dst and returns its size, 0 if it
 // does not fit.
-func (e *Encoder) compress(dst, src []byte, name Name, level int) int {
-	switch name {
+func (e *Encoder) compress(dst, src []byte, in Info, level int) int {
+	switch in.Name {
 	case LZ4:
 		e.lz4.Acceleration = 10 - level
 		n, err := e.lz4.CompressBlock(src, dst)
@@ -133,6 +133,10 @@ func (e *Encoder) compress(dst, src []byte, name Name, level int) int {
 	case Zlib:
 		return e.zlib.compress(dst, src, level)
 	default:
-		return e.zstd.compress(dst, src, level)
+		planes := 1
+		if in.Shuffle != ShuffleNone {
+			planes = in.TypeSize
+		}
+		return e.zstd.compress(dst, src, level, planes)
 	}
 }

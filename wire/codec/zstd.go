@@ -1,42 +1,50 @@
 package codec
 
 import (
+	"math/bits"
+
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdEncoder keeps one compressor for each speed that was asked for.
+// Sizes of the zstd encoders' windows, as powers of two.
+const (
+	minZstdWindow = 12
+	maxZstdWindow = 22
+)
+
+// zstdEncoder keeps one compressor for each speed and window that was needed.
 type zstdEncoder struct {
-	encoders [zstd.SpeedBestCompression + 1]*zstd.Encoder
+	encoders [zstd.SpeedBestCompression + 1][maxZstdWindow + 1]*zstd.Encoder
 }
 
 // zstdSpeed maps C-Blosc's levels, which it maps to libzstd's 1, 3, 5, 7, 9,
-// 11, 13, 20 and 22.
+// 11, 13, 20 and 22. Better is left out: on shuffled data it gains nothing over
+// default.
 var zstdSpeed = [MaxLevel + 1]zstd.EncoderLevel{
 	1: zstd.SpeedFastest,
 	2: zstd.SpeedDefault,
 	3: zstd.SpeedDefault,
-	4: zstd.SpeedBetterCompression,
-	5: zstd.SpeedBestCompression,
+	4: zstd.SpeedDefault,
+	5: zstd.SpeedDefault,
 	6: zstd.SpeedBestCompression,
 	7: zstd.SpeedBestCompression,
 	8: zstd.SpeedBestCompression,
 	9: zstd.SpeedBestCompression,
 }
 
-// compress writes the zstd frame of src into dst and returns its size, 0 if it
-// does not fit.
-func (z *zstdEncoder) compress(dst, src []byte, level int) int {
-	speed := zstdSpeed[level]
-	enc := z.encoders[speed]
-	if enc == nil {
-		var err error
-		enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1),
-			zstd.WithEncoderCRC(false), zstd.WithWindowSize(1<<20), zstd.WithSingleSegment(true), zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			panic("codec: zstd options: " + err.Error())
-		}
-		z.encoders[speed] = enc
+// compress writes the zstd frame of src, which is shuffled in planes equal
+// parts, into dst and returns its size, 0 if it does not fit.
+//
+// The library ends a zstd block at every multiple of the window. A window of
+// one plane gives noise, exponents and zeros their own entropy tables or none:
+// smaller and faster than one table for all, which a longer window would not
+// make up for.
+func (z *zstdEncoder) compress(dst, src []byte, level, planes int) int {
+	window := min(max(bits.Len(uint(len(src)/planes)-1), minZstdWindow), maxZstdWindow)
+	if planes > 1 && len(src)/planes < 1<<window && window > minZstdWindow {
+		window--
 	}
+	enc := z.encoder(zstdSpeed[level], window)
 	out := enc.EncodeAll(src, dst[:0:len(dst)])
 	if len(out) > len(dst) {
 		return 0
@@ -44,6 +52,21 @@ func (z *zstdEncoder) compress(dst, src []byte, level int) int {
 	// The encoder moves to memory of its own when its work, not its result, is
 	// too long for dst.
 	return copy(dst, out)
+}
+
+func (z *zstdEncoder) encoder(speed zstd.EncoderLevel, window int) *zstd.Encoder {
+	enc := z.encoders[speed][window]
+	if enc == nil {
+		var err error
+		enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1),
+			zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true),
+			zstd.WithWindowSize(1<<window), zstd.WithSingleSegment(true), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic("codec: zstd options: " + err.Error())
+		}
+		z.encoders[speed][window] = enc
+	}
+	return enc
 }
 
 // zstdDecoder decodes single frames within the room that it is given.
