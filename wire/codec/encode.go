@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-
-	"github.com/pierrec/lz4/v4"
 )
 
 // Encoder encodes chunks and keeps tables and scratch memory from one to the
@@ -13,7 +11,7 @@ import (
 type Encoder struct {
 	filtered []byte // shuffled block
 	planes   []byte // byte planes on the way to a bit shuffle
-	lz4      lz4.CompressorCCompat
+	lz4      lz4Encoder
 	zlib     zlibEncoder
 	zstd     zstdEncoder
 }
@@ -124,12 +122,7 @@ func (e *Encoder) filter(block []byte, in Info) []byte {
 func (e *Encoder) compress(dst, src []byte, in Info, level int) int {
 	switch in.Name {
 	case LZ4:
-		e.lz4.Acceleration = 10 - level
-		n, err := e.lz4.CompressBlock(src, dst)
-		if err != nil {
-			return 0
-		}
-		return n
+		return e.lz4.compress(dst, src, 10-level)
 	case Zlib:
 		return e.zlib.compress(dst, src, level)
 	default:
