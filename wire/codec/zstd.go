@@ -12,8 +12,13 @@ const (
 	maxZstdWindow = 22
 )
 
+// lazyDepth is how many candidates zstdLazy tries at the levels that it does.
+var lazyDepth = [MaxLevel + 1]int{5: 16}
+
 // zstdEncoder keeps one compressor for each speed and window that was needed.
 type zstdEncoder struct {
+	lazy     zstdLazy
+	out      []byte
 	encoders [zstd.SpeedBestCompression + 1][maxZstdWindow + 1]*zstd.Encoder
 }
 
@@ -40,6 +45,13 @@ var zstdSpeed = [MaxLevel + 1]zstd.EncoderLevel{
 // smaller and faster than one table for all, which a longer window would not
 // make up for.
 func (z *zstdEncoder) compress(dst, src []byte, level, planes int) int {
+	if depth := lazyDepth[level]; depth > 0 {
+		z.out = z.lazy.compress(z.out[:0], src, max(len(src)/planes, 1<<minZstdWindow), depth)
+		if len(z.out) > len(dst) {
+			return 0
+		}
+		return copy(dst, z.out)
+	}
 	window := min(max(bits.Len(uint(len(src)/planes)-1), minZstdWindow), maxZstdWindow)
 	if planes > 1 && len(src)/planes < 1<<window && window > minZstdWindow {
 		window--
