@@ -12,29 +12,22 @@ const (
 	maxZstdWindow = 22
 )
 
-// lazyDepth is how many candidates zstdLazy tries at the levels that it does.
-var lazyDepth = [MaxLevel + 1]int{5: 16}
+// C-Blosc's levels 1 to 9 are libzstd's 1, 3, 5, 7, 9, 11, 13, 20 and 22. The
+// low ones go to the library, by zstdSpeed; the others to zstdLazy, with so many
+// candidates a position. The library's SpeedBetterCompression is no smaller
+// than its default on shuffled data, and its SpeedBestCompression no smaller
+// than zstdLazy with 16 candidates, which is four times as fast.
+var (
+	zstdSpeed = [MaxLevel + 1]zstd.EncoderLevel{1: zstd.SpeedFastest, 2: zstd.SpeedDefault, 3: zstd.SpeedDefault}
+	lazyDepth = [MaxLevel + 1]int{4: 1, 5: 2, 6: 8, 7: 16, 8: 32, 9: 64}
+)
 
-// zstdEncoder keeps one compressor for each speed and window that was needed.
+// zstdEncoder keeps one of the library's compressors for each speed and window
+// that was needed.
 type zstdEncoder struct {
 	lazy     zstdLazy
 	out      []byte
-	encoders [zstd.SpeedBestCompression + 1][maxZstdWindow + 1]*zstd.Encoder
-}
-
-// zstdSpeed maps C-Blosc's levels, which it maps to libzstd's 1, 3, 5, 7, 9,
-// 11, 13, 20 and 22. Better is left out: on shuffled data it gains nothing over
-// default.
-var zstdSpeed = [MaxLevel + 1]zstd.EncoderLevel{
-	1: zstd.SpeedFastest,
-	2: zstd.SpeedDefault,
-	3: zstd.SpeedDefault,
-	4: zstd.SpeedDefault,
-	5: zstd.SpeedDefault,
-	6: zstd.SpeedBestCompression,
-	7: zstd.SpeedBestCompression,
-	8: zstd.SpeedBestCompression,
-	9: zstd.SpeedBestCompression,
+	encoders [zstd.SpeedDefault + 1][maxZstdWindow + 1]*zstd.Encoder
 }
 
 // compress writes the zstd frame of src, which is shuffled in planes equal

@@ -10,8 +10,11 @@ const (
 	zstdMaxBlock   = 128 << 10
 	zstdMinMatch   = 4
 	lazyHashBits   = 16
-	lazySkipShift  = 8   // bytes without a match before the step grows
-	lazyFarBehind  = 384 // positions that were stepped over beyond which only some are entered
+	lazyRun        = 64  // literals in a row from which on a match must gain more
+	lazyRunGain    = 8   // than chance finds in noise
+	lazySkipShift  = 8   // literals in a row for each byte that the step grows
+	lazySparse     = 4   // step from which on positions between are not entered
+	lazyFarBehind  = 384 // bytes of a match beyond which only the last are entered
 	lazyEnterAfter = 32
 )
 
@@ -27,6 +30,7 @@ type zstdLazy struct {
 	next   int                      // first position that was not entered
 	recent [3]int
 	depth  int
+	sparse bool // the search takes large steps
 }
 
 // compress appends a frame of src, in blocks of at most block bytes, to dst.
@@ -80,14 +84,16 @@ func (z *zstdLazy) parse(at, end int) {
 	anchor, limit := at, end-8
 	for ip := at; ip < limit; {
 		best, start := z.at(ip, end), ip
-		if best.n < zstdMinMatch {
-			ip += (ip-anchor)>>lazySkipShift + 1
+		if best.n < zstdMinMatch || ip-anchor > lazyRun && best.gain() < lazyRunGain {
+			step := (ip-anchor)>>lazySkipShift + 1
+			z.sparse = step > lazySparse
+			ip += step
 			continue
 		}
 		for late := 0; late < 2 && ip+1 < limit; late++ {
 			ip++
 			other := z.at(ip, end)
-			if other.n < zstdMinMatch || other.gain() <= best.gain()+4+3*late {
+			if other.gain() <= best.gain()+4+3*late {
 				continue
 			}
 			best, start, late = other, ip, -1
@@ -171,7 +177,10 @@ func (z *zstdLazy) push(ip int, h uint32) {
 
 // enter enters the positions before ip in the chains.
 func (z *zstdLazy) enter(ip int) {
-	if ip-z.next > lazyFarBehind {
+	switch behind := ip - z.next; {
+	case z.sparse && behind > lazySparse:
+		z.next = ip
+	case behind > lazyFarBehind:
 		z.next = ip - lazyEnterAfter
 	}
 	for ; z.next < ip; z.next++ {
