@@ -42,7 +42,7 @@ func fiveKinds(n int) map[string]struct {
 // TestDecide_slowLink holds the decision to 0.9 of the best ratio that any
 // choice reaches on the whole array when only the link matters.
 func TestDecide_slowLink(t *testing.T) {
-	const n = 4 << 20
+	const n = 1 << 20
 	for name, k := range fiveKinds(n) {
 		d := DecideBytes(k.raw, k.size, Rates{Link: 10e6})
 		best := 1.0
