@@ -262,6 +262,8 @@ func TestDecode_bombs(t *testing.T) {
 	var e zstdEncoder
 	frame := make([]byte, 1<<20)
 	frame = frame[:e.compress(frame, make([]byte, bomb), 1, 1)]
+	over := make([]byte, 1000)
+	over = over[:e.compress(over, make([]byte, n+40), 1, 1)]
 	lz := append([]byte{0x1f, 0, 1, 0}, bytes.Repeat([]byte{255}, bomb/255)...)
 	for _, c := range []struct {
 		name   string
@@ -269,6 +271,7 @@ func TestDecode_bombs(t *testing.T) {
 		stream []byte
 	}{
 		{"zlib", formatZlib, z.Bytes()}, {"zstd", formatZstd, frame}, {"lz4", formatLZ4, lz},
+		{"zstd, 40 bytes too long", formatZstd, over},
 		{"blosclz", formatBloscLZ, append([]byte{0, 0, 0xe0}, append(bytes.Repeat([]byte{255}, bomb/255), 0, 0)...)},
 		{"zstd lying about its size", formatZstd, append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0}, frame[9:]...)},
 	} {

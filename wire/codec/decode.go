@@ -52,6 +52,7 @@ func (d *Decoder) Decode(dst, src []byte) error {
 	if in.Name == Snappy {
 		return fmt.Errorf("codec: decode: %w: snappy streams; encode the chunk again with lz4, zlib or zstd", ErrUnsupported)
 	}
+	dst = dst[:len(dst):len(dst)] // no stream may use the room behind
 	n := in.blocks()
 	if n > (len(src)-HeaderLen)/4 {
 		return fmt.Errorf("codec: decode: %w: table of %d blocks in %d bytes", ErrCorrupt, n, len(src))

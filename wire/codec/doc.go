@@ -32,6 +32,7 @@
 // elements. Elements of more than 255 bytes are treated as single bytes.
 //
 // Nothing in a container is believed before it is checked: decoding writes
-// into exactly the memory the caller gave, and uses no more than one block,
-// itself at most that size, beside it.
+// into exactly the memory the caller gave, and uses the memory of no more than
+// one block, for a bit shuffle two, beside it; a block is no longer than that
+// memory.
 package codec

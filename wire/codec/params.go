@@ -144,12 +144,8 @@ func (p Params) settled() Params {
 	if p.TypeSize == 0 {
 		p.TypeSize = 1
 	}
-	wide := p.TypeSize > MaxTypeSize
-	if wide {
-		p.TypeSize = 1
-	}
-	if wide {
-		p.Shuffle = ShuffleNone
+	if p.TypeSize > MaxTypeSize {
+		p.TypeSize, p.Shuffle = 1, ShuffleNone
 	}
 	if p.Shuffle == ShuffleAuto {
 		p.Shuffle = ShuffleNone

@@ -25,7 +25,7 @@ var (
 // zstdEncoder keeps one of the library's compressors for each speed and window
 // that was needed.
 type zstdEncoder struct {
-	lazy     zstdLazy
+	lazy     *zstdLazy
 	out      []byte
 	encoders [zstd.SpeedDefault + 1][maxZstdWindow + 1]*zstd.Encoder
 }
@@ -39,6 +39,9 @@ type zstdEncoder struct {
 // make up for.
 func (z *zstdEncoder) compress(dst, src []byte, level, planes int) int {
 	if depth := lazyDepth[level]; depth > 0 {
+		if z.lazy == nil {
+			z.lazy = &zstdLazy{blocks: newZstdBlocks()}
+		}
 		z.out = z.lazy.compress(z.out[:0], src, max(len(src)/planes, 1<<minZstdWindow), depth)
 		if len(z.out) > len(dst) {
 			return 0

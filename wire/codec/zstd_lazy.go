@@ -35,9 +35,6 @@ type zstdLazy struct {
 
 // compress appends a frame of src, in blocks of at most block bytes, to dst.
 func (z *zstdLazy) compress(dst, src []byte, block, depth int) []byte {
-	if z.blocks == nil {
-		z.blocks = newZstdBlocks()
-	}
 	clear(z.head[:])
 	if cap(z.chain) < len(src) {
 		z.chain = make([]int32, len(src))
