@@ -1,5 +1,5 @@
-# Chunk codecs against C-Blosc and Zarr's readers. CODEC_PYTHON needs numcodecs,
-# zarr, zarrs and tensorstore.
+# Chunk codecs against C-Blosc and Zarr readers. CODEC_PYTHON needs numcodecs,
+# zarr, tensorstore and zarrs (0.2.3).
 CODEC_PYTHON ?= .venv/bin/python
 
 .PHONY: codec-interop codec-fuzz codec-vectors codec-bench
