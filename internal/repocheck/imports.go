@@ -83,7 +83,11 @@ var Arrows = []Arrow{
 	{From: "store", To: []string{"array"}, Extra: []string{json, xtext, xsys},
 		Why: "the interface, names and layout that all back ends share"},
 
-	{From: "wire/codec", To: []string{"array"}, Extra: []string{compress, lz4, json},
+	{From: "wire/codec/interop", To: []string{"wire/codec"},
+		Why: "the codec as a process for the scripts that compare it with C-Blosc"},
+	{From: "bench/codec", To: []string{"wire/codec"},
+		Why: "times the codec in turns with C-Blosc, whose side is a Python script"},
+	{From: "wire/codec", To: []string{"array"}, Extra: []string{compress, lz4, json, xsys},
 		Why: "chunk codecs are pure bytes; the compressors come in here and nowhere else"},
 	{From: "wire", To: []string{"array"}, Extra: []string{json},
 		Why: "the protocol as pure bytes: the same decoder under the loop, the client and the fuzzer; strict JSON for headers"},

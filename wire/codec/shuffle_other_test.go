@@ -1,0 +1,7 @@
+//go:build !amd64 || purego
+
+package codec
+
+import "testing"
+
+func eachKernel(t *testing.T, test func(t *testing.T)) { test(t) }
