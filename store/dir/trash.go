@@ -38,9 +38,14 @@ func (t *trash) begin() error {
 			t.count = max(t.count, n)
 		}
 	}
-	if len(entries) > 0 {
-		t.purge()
+	if len(entries) == 0 {
+		return nil
 	}
+	// A server that was killed may have moved an array here in memory only: nothing of it may go before the move is durable.
+	if err := t.s.fs.SyncDir(trashDir); err != nil {
+		return err
+	}
+	t.purge()
 	return nil
 }
 
