@@ -3,7 +3,7 @@
 STORE_PYTHON ?= python3
 STORE_INTEROP := .cache/store-interop
 
-.PHONY: store-interop store-fuzz store-bench
+.PHONY: store-interop store-powercut store-fuzz store-bench
 
 # What other programs read from a directory store is what was put there.
 store-interop:
@@ -11,6 +11,10 @@ store-interop:
 	go test ./store/dir -run '^TestInterop$$' -count 1 -interop $(CURDIR)/$(STORE_INTEROP)
 	$(STORE_PYTHON) store/dir/interop/zarr_read.py $(STORE_INTEROP)
 	rm -rf $(STORE_INTEROP)
+
+# 100,000 disks that a power cut could leave.
+store-powercut:
+	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crashes 550 -crash-seed 1 | grep store-powercut
 
 store-fuzz:
 	go test ./store/dir -run '^$$' -fuzz '^FuzzRecords$$' -fuzztime 20s

@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	crashRounds = flag.Int("crashes", 3, "disk images for each moment of a power cut")
+	crashRounds = flag.Int("crashes", 10, "disk images for each moment of a power cut")
 	crashSeed   = flag.Uint64("crash-seed", 1, "seed of TestPowerCut")
 )
 

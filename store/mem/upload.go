@@ -3,6 +3,7 @@ package mem
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -187,7 +188,7 @@ func (u *upload) endLocked() {
 	delete(u.s.open, u.a.info.ID)
 }
 
-// Close puts the upload aside for a Begin with Resume.
+// Close puts the upload aside for a Begin with Resume, if it has anything.
 func (u *upload) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -197,6 +198,10 @@ func (u *upload) Close() error {
 	u.s.mu.Lock()
 	defer u.s.mu.Unlock()
 	u.endLocked()
+	if !slices.ContainsFunc(u.synced, func(word uint64) bool { return word != 0 }) {
+		u.s.releaseLocked(u.a) // nothing to come back for
+		return nil
+	}
 	u.s.keepLocked(u)
 	return nil
 }
