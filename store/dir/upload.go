@@ -126,31 +126,31 @@ func (u *upload) create() (err error) {
 	if len(header) > maxRecord {
 		return fmt.Errorf("%w: a description of %d bytes, the most is %d", store.ErrInvalid, len(header), maxRecord)
 	}
-	if err := u.s.fs.Mkdir(u.path); err != nil {
-		return err
-	}
 	err = u.makeFiles(header)
 	if errors.Is(withClass(err), store.ErrNoSpace) {
 		// What was deleted a moment ago may still be on its way out.
 		u.s.trash.purge()
 		u.s.trash.wait()
-		u.closeFiles()
-		if err = u.moveAside(); err == nil {
-			if err = u.s.fs.Mkdir(u.path); err != nil {
-				return err
-			}
-			err = u.makeFiles(header)
-		}
+		err = u.makeFiles(header)
 	}
 	if err != nil {
-		u.closeFiles()
-		return errors.Join(err, u.moveAside())
+		return err
 	}
 	u.table = u.layout.newTable(u.spec.Digest)
 	return nil
 }
 
+// makeFiles makes the upload's directory and files, or nothing.
 func (u *upload) makeFiles(header []byte) (err error) {
+	if err := u.s.fs.Mkdir(u.path); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			u.closeFiles()
+			err = errors.Join(err, u.moveAside())
+		}
+	}()
 	if u.layout.key != "" {
 		if u.shard, err = u.s.fs.Create(u.path + "/" + u.layout.key); err != nil {
 			return err
