@@ -79,7 +79,7 @@ def main(base: Path) -> int:
             print(f"{item['name']} {item['dtype']} {item['shape']} cell {item['cell']} order {item['order']}: {text}")
     print(
         f"store-interop: arrays={len(items)} mapped={slabs} failed={bad} "
-        f"zarr={zarr.__version__} tensorstore={version("tensorstore")} "
+        f"zarr={zarr.__version__} tensorstore={version('tensorstore')} "
         f"numpy={np.__version__}"
     )
     return 1 if bad or not items else 0
