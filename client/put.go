@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -281,6 +280,3 @@ func readReceipt(b []byte) (*Receipt, error) {
 	}
 	return r, nil
 }
-
-// lastPart is the last part of a name.
-func lastPart(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }

@@ -2,12 +2,8 @@ package store
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
-	"slices"
-	"strconv"
 
 	"ndferry/array"
 )
@@ -92,27 +88,4 @@ func Sizes(m *array.Meta) (cells int, bytes int64, err error) {
 	}
 	n, err := m.Shape.Bytes(m.DType.ItemSize())
 	return grid.Len(), int64(n), err
-}
-
-// NewRoot returns the hash of the root of DigestSHA256 (spec/WIRE.md §5.7), to which the leaves of all cells are to be written, in
-// order of the cells. descr is the NumPy type string.
-func NewRoot(m *array.Meta) hash.Hash {
-	join := func(dst []byte, ints []int) []byte {
-		for i, n := range ints {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = strconv.AppendInt(dst, int64(n), 10)
-		}
-		return append(dst, '\n')
-	}
-	order := slices.Clone(m.Order)
-	if order == nil {
-		order = array.COrder(len(m.Shape))
-	}
-	head := []byte("ndferry root 1\n" + m.DType.String() + "\n")
-	head = join(join(join(head, m.Shape), m.Cell), order)
-	h := sha256.New()
-	h.Write(head)
-	return h
 }

@@ -48,8 +48,8 @@ type frozenPut struct {
 type frozenWrite struct {
 	Cell int    `json:"cell"`
 	CRC  uint32 `json:"crc"`
-	Data []byte `json:"data,omitzero"`
-	Lent bool   `json:"lent,omitzero"` // it lies in the upload's own memory
+	Data []byte `json:"data"`
+	Free bool   `json:"free,omitzero"` // its credit was granted again
 }
 
 type frozenGet struct {
@@ -118,11 +118,7 @@ func (s *Session) freezePut(stream uint32, p *put) frozenPut {
 		return fp
 	}
 	for _, op := range s.pending(stream, Write) {
-		w := frozenWrite{Cell: op.Cell.Index, CRC: op.Cell.CRC, Lent: op.Lent}
-		if !op.Lent {
-			w.Data = op.Data
-		}
-		fp.Writes = append(fp.Writes, w)
+		fp.Writes = append(fp.Writes, frozenWrite{Cell: op.Cell.Index, CRC: op.Cell.CRC, Data: op.Data, Free: op.Free})
 	}
 	return fp
 }
@@ -243,12 +239,8 @@ func (s *Session) rejoin(stream uint32, p *put, durable []store.Range) {
 		}
 	}
 	for _, w := range p.moved.writes {
-		data, lent := w.Data, w.Lent
-		if lent {
-			data, lent = s.mem.Take(stream, w.Cell, p.size)
-		}
 		p.writing++
-		s.submit(Operation{Job: Write, Stream: stream, Cell: store.Cell{Index: w.Cell, CRC: w.CRC}, Data: data, Raw: uint32(p.size), Lent: lent})
+		s.submit(Operation{Job: Write, Stream: stream, Cell: store.Cell{Index: w.Cell, CRC: w.CRC}, Data: w.Data, Raw: uint32(p.size), Free: w.Free})
 	}
 	p.moved = nil
 }

@@ -33,6 +33,7 @@ type Operation struct {
 	Data   []byte     // Write: the encoded cell
 	Raw    uint32     // Write: raw bytes of the cell
 	Lent   bool       // Write: Data is the upload's own memory
+	Free   bool       // Write: the cell's credit was granted again, because its memory is the upload's
 	Root   [32]byte   // Commit
 	Name   string     // Open, Stat, Delete, Verify
 	Query  wire.ListMessage

@@ -199,7 +199,7 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	p.writing++
 	data, lent := s.cell, s.lent
 	s.cell, s.lent = nil, false
-	s.submit(Operation{Job: Write, Stream: h.Stream, Cell: store.Cell{Index: int(h.Index), CRC: crc}, Data: data, Raw: h.Raw, Lent: lent})
+	s.submit(Operation{Job: Write, Stream: h.Stream, Cell: store.Cell{Index: int(h.Index), CRC: crc}, Data: data, Raw: h.Raw, Lent: lent, Free: lent})
 	if lent {
 		s.grant(h.Raw) // the memory is the array's own, nothing has to become free
 	}
@@ -325,6 +325,8 @@ func (s *Session) onPutDone(op Operation, r Result) {
 	p := s.puts[op.Stream]
 	if op.Job == Write && !op.Lent {
 		s.mem.Give(op.Data)
+	}
+	if op.Job == Write && !op.Free {
 		s.grant(op.Raw)
 	}
 	if p == nil {

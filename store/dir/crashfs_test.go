@@ -35,7 +35,6 @@ type inode struct {
 	data    []byte // as programs see it
 	synced  []byte
 	pending []fileOp
-	locked  bool
 }
 
 type fileOp struct {

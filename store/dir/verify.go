@@ -115,7 +115,7 @@ func (v *verification) shard() error {
 
 // cells checks every cell and the root.
 func (v *verification) cells() error {
-	root := store.NewRoot(&v.info.Meta)
+	root := v.info.Meta.NewRoot()
 	buf := make([]byte, v.side.layout.maxStored())
 	var bytes int64
 	for i := range v.side.table.n {

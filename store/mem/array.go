@@ -85,7 +85,7 @@ func (h *handle) View(index int) []byte { return h.cell(index) }
 
 // Verify checks every cell and the root.
 func (h *handle) Verify(ctx context.Context, progress func(cells int, bytes int64), problem func(store.Problem)) error {
-	root := store.NewRoot(&h.info.Meta)
+	root := h.info.Meta.NewRoot()
 	var bytes int64
 	for i := range h.cells {
 		if err := ctx.Err(); err != nil {

@@ -170,7 +170,7 @@ func (s *Sample) cut(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := store.NewRoot(&s.Meta)
+	root := s.Meta.NewRoot()
 	for i := range grid.Len() {
 		data := make([]byte, size)
 		grid.Gather(data, s.Whole, i)
