@@ -40,7 +40,7 @@ func (u *upload) commit(ctx context.Context, root [32]byte) (store.Receipt, erro
 	if u.table.have != u.table.n {
 		return store.Receipt{}, fmt.Errorf("%w: %d of %d cells were written", store.ErrInvalid, u.table.have, u.table.n)
 	}
-	if _, _, err := u.s.checkPlace(u.spec.Name, u.spec.IfAbsent); err != nil {
+	if err := u.s.peekPlace(u.spec.Name, u.spec.IfAbsent); err != nil {
 		return store.Receipt{}, err // early, before the disk has work with it
 	}
 	receipt := u.receipt(root)

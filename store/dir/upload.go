@@ -63,7 +63,7 @@ func (s *Store) Begin(ctx context.Context, spec store.Spec) (store.Upload, *stor
 	// An upload may be moved away only when no intent of its id is in the log.
 	err = s.receipts.repair()
 	if err == nil {
-		_, _, err = s.checkPlace(spec.Name, spec.IfAbsent)
+		err = s.peekPlace(spec.Name, spec.IfAbsent)
 	}
 	if err == nil {
 		err = u.begin()
