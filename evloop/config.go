@@ -59,6 +59,7 @@ const (
 	wheelTick     = 100 * time.Millisecond
 	wheelSlots    = 512
 	evictAfter    = 5 * time.Second
+	yieldAfter    = int64(time.Millisecond) // a busy loop lets other goroutines run this often
 )
 
 // Config tunes a Loop. The zero value works.

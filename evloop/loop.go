@@ -31,8 +31,10 @@ type Loop struct {
 	quota     *quota
 
 	ev         []Event
-	rot        int   // where dispatch starts in a full batch
-	hot        bool  // the last wait found events: ask again before sleeping
+	rot        int  // where dispatch starts in a full batch
+	hot        bool // the last wait found events: ask again before sleeping
+	yield      bool // this turn ran code that may have made goroutines ready
+	yieldedAt  int64
 	now        int64 // read once per event
 	cur        *Conn // is being handled: will be settled
 	dirty      []*Conn
@@ -81,6 +83,7 @@ func newLoop(cfg Config, p Poller, k kernel, clock func() int64) *Loop {
 		listeners: make(map[int32]*Listener),
 		ev:        make([]Event, eventBatch),
 		rbuf:      make([]byte, readBuffer),
+		bufs:      make([][]byte, 0, maxIov),
 		base:      time.Now(),
 	}
 	if clock == nil {
@@ -166,12 +169,15 @@ func (l *Loop) turn() error {
 	d := l.timeout()
 	if l.hot && d != 0 { // ask before sleeping: while events flow no wait gives up the processor
 		n, err := l.p.Wait(l.ev, 0)
-		if n == 0 && err == nil {
-			l.hot = false
-			runtime.Gosched() // goroutines that wait for this processor go first
-			return nil
+		if n > 0 || err != nil {
+			return l.handleEvents(n, err)
 		}
-		return l.handleEvents(n, err)
+		l.hot = false
+	}
+	if d != 0 && l.yield { // goroutines that this loop made ready go first
+		l.yield = false
+		runtime.Gosched()
+		return nil
 	}
 	if d != 0 {
 		l.stats.Sleeps++
@@ -196,6 +202,10 @@ func (l *Loop) handleEvents(n int, err error) error {
 	l.reap()
 	l.now = l.clock()
 	l.stats.turnTook(l.now - start)
+	if l.now-l.yieldedAt >= yieldAfter {
+		l.yieldedAt = l.now
+		runtime.Gosched()
+	}
 	if l.draining && l.live == 0 {
 		l.stopping = true
 	}
@@ -376,6 +386,7 @@ func (l *Loop) runPosted() {
 	for i, f := range todo {
 		todo[i] = nil
 		l.stats.Posted++
+		l.yield = true
 		l.call(f)
 	}
 	if l.spare == nil {
@@ -403,6 +414,7 @@ func (l *Loop) runTimers() {
 			return
 		}
 		l.stats.Timers++
+		l.yield = true
 		l.call(f)
 	}
 }

@@ -84,6 +84,7 @@ func (o *Offload) Go(c *Conn, work func(), done func(c *Conn)) error {
 	o.mu.Unlock()
 	c.jobs++
 	c.loop.jobs++
+	c.loop.yield = true
 	if int(c.jobs) >= o.cfg.PerConn {
 		c.setPause(flPauseWork)
 	}
