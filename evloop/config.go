@@ -62,6 +62,9 @@ const (
 	yieldAfter    = int64(time.Millisecond) // a busy loop lets other goroutines run this often
 )
 
+// turnLimits are the limits that tests make small.
+type turnLimits struct{ piece, sink, write, direct int }
+
 // Config tunes a Loop. The zero value works.
 type Config struct {
 	// Backend is "auto" (the default), "epoll", "kqueue", "poll" or

@@ -181,7 +181,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	rest := p
-	if len(p) >= directWrite && c.out.empty() && c.state == stOpen {
+	if len(p) >= c.loop.lim.direct && c.out.empty() && c.state == stOpen {
 		l := c.loop
 		l.one[0] = p
 		n, e := l.k.Write(int(c.fd), c.kind != kindPlain, l.one[:], nil)

@@ -21,6 +21,9 @@ type kernel interface {
 	Sendfile(out, in int, off int64, n int) (int, unix.Errno)
 	// Accept returns a non-blocking, close-on-exec descriptor.
 	Accept(fd int) (int, unix.Sockaddr, unix.Errno)
+	// Reserve opens a descriptor whose only use is to be given up; -1 if
+	// there is none left.
+	Reserve() int
 	Close(fd int) unix.Errno
 	ShutdownWrite(fd int) unix.Errno
 	SetLowat(fd, n int) unix.Errno
@@ -42,6 +45,14 @@ func errnoOf(err error) unix.Errno {
 // maxPassed is SCM_MAX_FD, the most descriptors that one message carries on
 // Linux; the BSDs allow fewer.
 const maxPassed = 253
+
+func openReserve() int {
+	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
 
 func setCommon(fd int) error {
 	unix.CloseOnExec(fd)

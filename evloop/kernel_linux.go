@@ -129,6 +129,7 @@ func (s *system) Accept(fd int) (int, unix.Sockaddr, unix.Errno) {
 	return nfd, sa, errnoOf(err)
 }
 
+func (s *system) Reserve() int                    { return openReserve() }
 func (s *system) Close(fd int) unix.Errno         { return errnoOf(unix.Close(fd)) }
 func (s *system) ShutdownWrite(fd int) unix.Errno { return errnoOf(unix.Shutdown(fd, unix.SHUT_WR)) }
 func (s *system) SockError(fd int) unix.Errno     { return sockError(fd) }

@@ -62,10 +62,10 @@ func (l *Loop) ListenFD(fd int, handler func() Handler) (*Listener, error) {
 	if err := setCommon(fd); err != nil {
 		return nil, fmt.Errorf("evloop: listen on descriptor %d: %w", fd, err)
 	}
-	ln := &Listener{loop: l, fd: fd, handler: handler, reserve: openReserve()}
+	ln := &Listener{loop: l, fd: fd, handler: handler, reserve: l.k.Reserve()}
 	ln.place = func(fd int, peer unix.Sockaddr) { _, _ = l.adopt(fd, peer, nil, handler()) }
 	if err := ln.register(Read); err != nil {
-		_ = unix.Close(ln.reserve)
+		ln.loop.k.Close(ln.reserve)
 		return nil, fmt.Errorf("evloop: listen on descriptor %d: %w", fd, err)
 	}
 	l.listeners[int32(fd)] = ln
@@ -100,13 +100,13 @@ func (ln *Listener) Close() error {
 		ln.timer.Stop()
 	}
 	if ln.reserve >= 0 {
-		_ = unix.Close(ln.reserve)
+		ln.loop.k.Close(ln.reserve)
 	}
 	if ln.path != "" {
 		_ = os.Remove(ln.path)
 	}
-	if err := unix.Close(ln.fd); err != nil {
-		return fmt.Errorf("evloop: listener: close: %w", err)
+	if e := ln.loop.k.Close(ln.fd); e != 0 {
+		return fmt.Errorf("evloop: listener: close: %w", e)
 	}
 	return nil
 }
@@ -169,7 +169,7 @@ func (ln *Listener) give(fd int, peer unix.Sockaddr) {
 		if r := recover(); r != nil {
 			ln.loop.stats.Panics++
 			ln.loop.cfg.Log.Error("accept handler panicked", "panic", r)
-			_ = unix.Close(fd)
+			ln.loop.k.Close(fd)
 			ln.loop.quota.release()
 		}
 	}()
@@ -186,12 +186,12 @@ func (ln *Listener) short(e unix.Errno) {
 	refused := 0
 	if (e == unix.EMFILE || e == unix.ENFILE) && ln.reserve >= 0 {
 		for ; refused < 16; refused++ {
-			_ = unix.Close(ln.reserve)
+			l.k.Close(ln.reserve)
 			fd, _, e := l.k.Accept(ln.fd)
 			if e == 0 {
 				l.k.Close(fd)
 			}
-			ln.reserve = openReserve()
+			ln.reserve = ln.loop.k.Reserve()
 			if e != 0 || ln.reserve < 0 {
 				break
 			}
@@ -213,19 +213,11 @@ func (ln *Listener) resume() {
 	}
 	ln.stuck = false
 	if ln.reserve < 0 {
-		ln.reserve = openReserve()
+		ln.reserve = ln.loop.k.Reserve()
 	}
 	if err := ln.register(Read); err != nil {
 		ln.timer = ln.loop.After(acceptPauseHi, ln.resume)
 	}
-}
-
-func openReserve() int {
-	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1
-	}
-	return fd
 }
 
 // listen makes the socket.

@@ -45,6 +45,7 @@ type Loop struct {
 	wheel      wheel
 	evictTimer *Timer
 
+	lim    turnLimits
 	rbuf   []byte
 	pool   blocks
 	queues []*outQueue
@@ -84,6 +85,7 @@ func newLoop(cfg Config, p Poller, k kernel, clock func() int64) *Loop {
 		ev:        make([]Event, eventBatch),
 		rbuf:      make([]byte, readBuffer),
 		bufs:      make([][]byte, 0, maxIov),
+		lim:       turnLimits{sinkPiece, sinkBudget, writeBudget, directWrite},
 		base:      time.Now(),
 	}
 	if clock == nil {

@@ -54,7 +54,10 @@ func (c *Conn) ReadInto(dst []byte, s Sink) error {
 // readable reads once, or several times while a ReadInto fills its calls and
 // has budget left.
 func (c *Conn) readable() {
-	for budget := sinkBudget; budget > 0 && c.mayRead(); {
+	if c.flags&flAgain != 0 { // resumed in this turn: what waits comes before what arrives
+		c.refeed()
+	}
+	for budget := c.loop.lim.sink; budget > 0 && c.mayRead(); {
 		n, asked := 0, 0
 		switch {
 		case c.state != stOpen:
@@ -103,10 +106,10 @@ func (c *Conn) readPlain() (n, asked int) {
 // catches the beginning of what follows.
 func (c *Conn) readSink() (n, asked int) {
 	s := c.sink
-	dst := s.dst[s.off:min(len(s.dst), s.off+sinkPiece)]
+	dst := s.dst[s.off:min(len(s.dst), s.off+c.loop.lim.piece)]
 	var ahead []byte
 	if s.off+len(dst) == len(s.dst) {
-		ahead = c.loop.rbuf[:readAhead]
+		ahead = c.loop.rbuf[:min(readAhead, len(c.loop.rbuf))]
 	}
 	n, ok := c.recv(dst, ahead)
 	if !ok {

@@ -15,7 +15,7 @@ import (
 // this turn is used up.
 func (c *Conn) flush() {
 	l := c.loop
-	for budget := writeBudget; !c.out.empty(); {
+	for budget := l.lim.write; !c.out.empty(); {
 		if budget <= 0 {
 			l.pushAgain(c)
 			return
