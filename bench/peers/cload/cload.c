@@ -6,11 +6,13 @@
  *   RATE > 0: every connection sends RATE messages a second at fixed times;
  *   latency counts from the time at which the message was due, so a server
  *   that stalls is charged for all that it delayed.
- *   RATE < 0: -RATE connections are in the loop, the others stay idle. */
+ *   RATE < 0: -RATE connections are in the loop, the others stay idle.
+ * cload PORT bulk SECONDS: one endless stream, sent and read back. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,32 +56,53 @@ static void send_one(conn *c, uint64_t due) {
 		fatal("write");
 }
 
+static struct sockaddr_in server;
+
+static int dial(void) {
+	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+	for (int try = 0; connect(fd, (struct sockaddr *)&server, sizeof server); try++) {
+		if (try == 200)
+			fatal("connect");
+		usleep(10000);
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	return fd;
+}
+
+static int bulk(double seconds) {
+	int fd = dial();
+	uint64_t end = now() + (uint64_t)(seconds * 1e9), sent = 0, got = 0;
+	while (now() < end) {
+		struct pollfd p = {fd, POLLIN | POLLOUT, 0};
+		poll(&p, 1, 100);
+		ssize_t n;
+		if (p.revents & POLLIN && (n = recv(fd, in, sizeof in, MSG_DONTWAIT)) > 0)
+			got += n;
+		if (p.revents & POLLOUT && (n = send(fd, out, sizeof out / 4, MSG_DONTWAIT)) > 0)
+			sent += n;
+	}
+	printf("{\"bulk_mb_per_second\":%.1f}\n", got / seconds / 1e6);
+	return 0;
+}
+
 int main(int argc, char **argv) {
+	server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	if (!strcmp(argv[2], "bulk"))
+		return bulk(atof(argv[3]));
 	int conns = atoi(argv[2]), rate = argc > 5 ? atoi(argv[5]) : 0;
 	double seconds = atof(argv[4]);
 	size = atoi(argv[3]);
 	conn *cs = calloc(conns, sizeof *cs);
-	int ep = epoll_create1(0), one = 1, active = rate < 0 ? -rate : conns;
+	int ep = epoll_create1(0), active = rate < 0 ? -rate : conns;
 	if (active > conns)
 		active = conns;
 	for (int i = 0; i < conns; i++) {
-		struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-		cs[i].fd = socket(AF_INET, SOCK_STREAM, 0);
-		for (int try = 0; connect(cs[i].fd, (struct sockaddr *)&a, sizeof a); try++) {
-			if (try == 200)
-				fatal("connect");
-			usleep(10000);
-		}
-		setsockopt(cs[i].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+		cs[i].fd = dial();
 		struct epoll_event e = {.events = EPOLLIN, .data.ptr = &cs[i]};
 		if (epoll_ctl(ep, EPOLL_CTL_ADD, cs[i].fd, &e))
 			fatal("epoll_ctl");
 	}
-	printf("ready\n");
-	fflush(stdout);
-	if (getenv("CLOAD_HOLD")) /* only hold the connections open */
-		while (getchar() != EOF);
-	uint64_t start = now(), warm = start + (uint64_t)(seconds * 2e8), end = start + (uint64_t)(seconds * 1e9), total = 0, late = 0;
+	uint64_t start = now(), warm = start + (uint64_t)(seconds * 2e8), end = start + (uint64_t)(seconds * 1e9), total = 0, late = 0, all = 0;
 	uint64_t period = rate > 0 ? 1000000000ull / rate : 0, next = start;
 	int turn = 0;
 	if (rate <= 0)
@@ -119,6 +142,7 @@ int main(int argc, char **argv) {
 			if (c->got < size)
 				continue;
 			t = now();
+			all++;
 			if (t >= warm) {
 				if (!measured)
 					measured = t;
@@ -132,7 +156,7 @@ int main(int argc, char **argv) {
 	}
 	getrusage(RUSAGE_SELF, &r1);
 	double cpu = r1.ru_utime.tv_sec + r1.ru_stime.tv_sec - r0.ru_utime.tv_sec - r0.ru_stime.tv_sec + (r1.ru_utime.tv_usec + r1.ru_stime.tv_usec - r0.ru_utime.tv_usec - r0.ru_stime.tv_usec) / 1e6;
-	printf("{\"conns\":%d,\"size\":%d,\"messages\":%lu,\"per_second\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"late\":%lu,\"load_cpu\":%.2f,\"seconds\":%.2f}\n",
-		conns, size, total, total / ((end - warm) / 1e9), quantile(total, .5), quantile(total, .99), quantile(total, .999), late, cpu, (end - start) / 1e9);
+	printf("{\"conns\":%d,\"size\":%d,\"messages\":%lu,\"all\":%lu,\"per_second\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"late\":%lu,\"load_cpu\":%.2f,\"seconds\":%.2f}\n",
+		conns, size, total, all, total / ((end - warm) / 1e9), quantile(total, .5), quantile(total, .99), quantile(total, .999), late, cpu, (end - start) / 1e9);
 	return 0;
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command goloop is the bare epoll echo loop in Go that evloop is measured
 // against: no feature at all, a partial write is lost. goloop PORT
 package main
