@@ -264,7 +264,7 @@ func (c *Conn) enqueue(urgent bool, segs ...segment) {
 }
 
 func (c *Conn) mayQueue(n int64) error {
-	if c.state >= stFlushing {
+	if c.state > stFlushing || c.state == stFlushing && c.jobs == 0 {
 		return fmt.Errorf("evloop: write to %s: %w", c.peerString(), ErrClosed)
 	}
 	if c.out.size()+n > int64(c.loop.cfg.MaxOut) && !(c.out.empty() && n <= int64(c.loop.cfg.MaxOut)) {

@@ -175,11 +175,11 @@ func (l *Loop) turn() error {
 			return l.handleEvents(n, err)
 		}
 		l.hot = false
-	}
-	if d != 0 && l.yield { // goroutines that this loop made ready go first
-		l.yield = false
-		runtime.Gosched()
-		return nil
+		if l.yield { // goroutines that this loop made ready go first
+			l.yield = false
+			runtime.Gosched()
+		}
+		return nil // and look again: the wait may have taken a wake-up
 	}
 	if d != 0 {
 		l.stats.Sleeps++

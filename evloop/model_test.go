@@ -462,7 +462,7 @@ func (a *actor) check() error {
 	case a.c == nil && a.ended: // refused for lack of descriptors
 		return nil
 	case a.closes != 1:
-		return fmt.Errorf("Close called %d times; adopted %v, %s", a.closes, a.c != nil, a.c.debugState())
+		return fmt.Errorf("Close called %d times; adopted %v", a.closes, a.c != nil)
 	case a.owed != 0:
 		return fmt.Errorf("%d done callbacks missing", a.owed)
 	case !bytes.HasPrefix(a.script, a.consumed):

@@ -59,7 +59,8 @@ func NewOffload(cfg OffloadConfig) *Offload {
 // Go runs work on a worker and then done on the connection's loop. Call it
 // on the loop's goroutine. done is called exactly once, also when the
 // connection has closed meanwhile (c.Closed tells): memory that work used is
-// free only then. Until done returns, Close waits with ending our side.
+// free only then. Until the last done has returned, Close waits with ending
+// our side, and the connection takes output.
 //
 // At PerConn jobs in flight the connection is paused until one is done; at
 // twice as many Go returns ErrBusy and runs nothing. A work that panics is
@@ -132,9 +133,9 @@ func (o *Offload) worker() {
 // finished runs on the loop.
 func (o *Offload) finished(c *Conn, done func(*Conn)) {
 	l := c.loop
+	l.guarded(c, func() { done(c) }) // may still write, also after Close
 	c.jobs--
 	l.jobs--
-	l.guarded(c, func() { done(c) })
 	if int(c.jobs) < o.cfg.PerConn {
 		c.clearPause(flPauseWork)
 	}
