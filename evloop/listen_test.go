@@ -1,10 +1,11 @@
-//go:build linux || darwin || freebsd
+//go:build linux
 
 package evloop
 
 import (
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -224,4 +225,50 @@ func TestDrain(t *testing.T) {
 		t.Error(err)
 	}
 	r.done <- nil
+}
+
+// A burst waits in the longest backlog that the system allows.
+func TestTutorial_backlog(t *testing.T) {
+	r := startLoop(t, Config{})
+	ln := r.listen("tcp", "127.0.0.1:0", newEcho)
+	info, err := unix.GetsockoptTCPInfo(ln.FD(), unix.IPPROTO_TCP, unix.TCP_INFO)
+	check(t, err)
+	if want := backlog(); int(info.Sacked) != want || want < 128 { // Linux puts the backlog there
+		t.Errorf("backlog %d, want %d", info.Sacked, want)
+	}
+}
+
+// The number of a closed connection is not free before the batch is over:
+// its events may still be to come.
+func TestClosedNumberNotReusedInBatch(t *testing.T) {
+	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
+	w.stateF = func(int) connState { return stOpen }
+	l := newLoop(Config{Log: quietLog()}, fakePoller{w}, w, func() int64 { return w.now })
+	var conns []*Conn
+	checked := false
+	for range 2 {
+		s := &sock{script: []byte("x"), sent: 1, files: map[int][]int{}}
+		fd := w.alloc(s)
+		w.byFD[fd] = s
+		l.quota.claim()
+		c, err := l.adopt(fd, &unix.SockaddrInet4{}, nil, &funcs{data: func(c *Conn, b []byte) int {
+			for _, o := range conns {
+				if o != c && o.state != stClosed {
+					o.Abort(nil)
+					if n := w.alloc("new"); n == o.FD() {
+						t.Errorf("descriptor %d was given out again in the batch that closed it", n)
+					}
+					checked = true
+				}
+			}
+			return len(b)
+		}})
+		check(t, err)
+		conns = append(conns, c)
+	}
+	check(t, l.turn())
+	check(t, l.turn())
+	if !checked {
+		t.Error("the connections were not ready in one batch")
+	}
 }
