@@ -24,7 +24,7 @@ With --lines each line is answered with itself and its own ending once it is
 complete; a line longer than --max-line closes its connection.
 
 One line is logged for each client when it leaves, and for all that are
-connected on SIGUSR1. SIGTERM and the first interrupt stop accepting, wait
+connected, and for the loop, on SIGUSR1. SIGTERM and the first interrupt stop accepting, wait
 for the clients that are connected up to --drain, close the rest, and exit 0.`
 
 // echoConfig is the flags of ndferry echo.
@@ -146,6 +146,10 @@ func (a *app) showClients(group *evloop.Group, show <-chan os.Signal, done <-cha
 				for _, c := range l.Conns() {
 					logClient(a.log, "client connected", c, nil)
 				}
+				s := l.Stats()
+				a.log.Info("loop", "backend", s.Backend, "conns", s.Conns, "turns", s.Turns, "sleeps", s.Sleeps,
+					"registrations", s.Registrations, "longest_turn", s.LongestTurn, "slow_callbacks", s.SlowCallbacks,
+					"turns_by_log2_us", s.TurnTimes)
 			})
 		}
 	}
