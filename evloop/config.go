@@ -49,7 +49,7 @@ const (
 	directWrite   = 16 << 10  // a Write of at least this many bytes goes out before it is copied
 	eventBatch    = 128       // events per wait
 	postedBatch   = 256       // posted functions per turn
-	acceptBatch   = 256       // connections accepted per turn and listener
+	acceptBatch   = 16        // connections accepted per turn and listener: each takes some 20 µs
 	lingerBytes   = 16 << 20  // discarded after our end before we stop listening
 	lowatFrom     = 256 << 10 // ReadInto with this much to come raises SO_RCVLOWAT
 	lowatMax      = 128 << 10
