@@ -1,4 +1,4 @@
-//go:build gate && (linux || darwin || freebsd)
+//go:build gate && linux
 
 package evloop
 

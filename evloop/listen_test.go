@@ -272,3 +272,73 @@ func TestClosedNumberNotReusedInBatch(t *testing.T) {
 		t.Error("the connections were not ready in one batch")
 	}
 }
+
+// While the system lacks descriptors or memory the listener is not asked
+// again and again, and it goes on when the shortage is over.
+func TestAcceptRestsInAShortage(t *testing.T) {
+	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
+	k := &noMemory{world: w, errno: unix.ENOBUFS}
+	l := newLoop(Config{Log: quietLog()}, fakePoller{w}, k, func() int64 { return w.now })
+	ln := &Listener{loop: l, fd: w.alloc("listener"), reserve: -1}
+	ln.place = func(fd int, peer unix.Sockaddr) { _, _ = l.adopt(fd, peer, nil, Base{}) }
+	l.listeners[int32(ln.fd)] = ln
+	check(t, ln.register(Read))
+	w.pool = append(w.pool, &sock{files: map[int][]int{}})
+	for range 1000 {
+		check(t, l.turn())
+		w.now += int64(time.Millisecond) / 10
+	}
+	if k.calls < 2 || k.calls > 8 { // 10, 20, 40 ms apart
+		t.Errorf("accept called %d times in 100 ms of shortage", k.calls)
+	}
+	k.errno = 0
+	for range 100 {
+		check(t, l.turn())
+		w.now += int64(10 * time.Millisecond)
+	}
+	if l.live != 1 {
+		t.Error("the listener never went on")
+	}
+}
+
+// noMemory fails every accept with errno while there is one.
+type noMemory struct {
+	*world
+	errno unix.Errno
+	calls int
+}
+
+func (k *noMemory) Accept(fd int) (int, unix.Sockaddr, unix.Errno) {
+	if k.errno != 0 {
+		k.calls++
+		return -1, nil, k.errno
+	}
+	return k.world.Accept(fd)
+}
+
+// A connection that is readable and writable in one event is served both
+// ways in one turn.
+func TestTutorial_oneEventServesBoth(t *testing.T) {
+	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
+	l := newLoop(Config{Log: quietLog()}, fakePoller{w}, w, func() int64 { return w.now })
+	s := &sock{script: []byte("in"), files: map[int][]int{}}
+	fd := w.alloc(s)
+	w.byFD[fd] = s
+	l.quota.claim()
+	got := 0
+	c, err := l.adopt(fd, &unix.SockaddrInet4{}, nil, &funcs{data: func(_ *Conn, b []byte) int { got += len(b); return len(b) }})
+	check(t, err)
+	_, err = c.Write([]byte("out"))
+	check(t, err)
+	for range 3 {
+		check(t, l.turn())
+	}
+	if c.flags&flBlocked == 0 {
+		t.Fatal("output is not blocked")
+	}
+	s.room, s.sent = 100, 2
+	check(t, l.turn())
+	if string(s.got) != "out" || got != 2 {
+		t.Errorf("one turn sent %q and read %d bytes, want out and 2", s.got, got)
+	}
+}
