@@ -78,8 +78,7 @@ type actor struct {
 	c         *Conn
 	consumed  []byte // what the handler was given
 	written   []byte // what it wrote, successfully
-	passed    map[int][]int
-	owed      int // done callbacks to come
+	owed      int    // done callbacks to come
 	closes    int
 	err       error
 	pauses    int
