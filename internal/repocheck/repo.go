@@ -89,7 +89,7 @@ func Load(root string) (*Repo, error) {
 		return nil, fmt.Errorf("repocheck: load: %w", err)
 	}
 	for _, name := range r.Files {
-		if path.Ext(name) != ".go" || slices.Contains(strings.Split(name, "/"), "testdata") {
+		if path.Ext(name) != ".go" || slices.Contains(strings.Split(name, "/"), "testdata") || nested(r.Files, name) {
 			continue
 		}
 		if err := r.parse(name); err != nil {
@@ -97,6 +97,16 @@ func Load(root string) (*Repo, error) {
 		}
 	}
 	return r, nil
+}
+
+// nested reports whether a file belongs to a module of its own below the root.
+func nested(files []string, name string) bool {
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if _, ok := slices.BinarySearch(files, dir+"/go.mod"); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // FindRoot returns the nearest directory at or above dir that has a go.mod.

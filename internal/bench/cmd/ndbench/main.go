@@ -17,6 +17,7 @@ import (
 // scenarios is the list: one file of this directory each.
 var scenarios = []bench.Scenario{
 	fdpassRate,
+	loop, neighbour, resp,
 	startup,
 }
 

@@ -1,0 +1,9 @@
+//go:build darwin || freebsd
+
+package evloop
+
+var backends = []backend{
+	{"kqueue", newKqueue},
+	{"poll", newPoll},
+	{"select", newSelect},
+}

@@ -1,0 +1,7 @@
+package evloop
+
+var backends = []backend{
+	{"epoll", newEpoll},
+	{"poll", newPoll},
+	{"select", newSelect},
+}
