@@ -42,7 +42,7 @@ func ParseZarrArray(raw []byte) (*ZarrArray, error) {
 		return nil, err
 	}
 	z := &ZarrArray{Separator: '/'}
-	var typeName string
+	var typeJSON jsontext.Value
 	var chunk Shape
 	var codecs jsontext.Value
 	seen := map[string]bool{}
@@ -54,7 +54,7 @@ func ParseZarrArray(raw []byte) (*ZarrArray, error) {
 		case "shape":
 			z.Shape, err = jsonInts(m.value)
 		case "data_type":
-			typeName, err = zarrTypeName(m.value)
+			typeJSON = m.value
 		case "chunk_grid":
 			chunk, err = parseChunkGrid(m.value)
 		case "chunk_key_encoding":
@@ -81,7 +81,7 @@ func ParseZarrArray(raw []byte) (*ZarrArray, error) {
 			return nil, zarrError(name, errors.New("it is missing"))
 		}
 	}
-	if err := z.parseCodecs(codecs, typeName, chunk); err != nil {
+	if err := z.parseCodecs(codecs, typeJSON, chunk); err != nil {
 		return nil, zarrWrap("codecs", err)
 	}
 	if err := z.Check(); err != nil {
@@ -199,18 +199,6 @@ func refuseUnknown(m member) error {
 		}
 	}
 	return unsupported("member " + quote(m.name))
-}
-
-// zarrTypeName returns the name of a data_type without configuration.
-func zarrTypeName(raw jsontext.Value) (string, error) {
-	e, err := parseExtension(raw)
-	if err != nil {
-		return "", err
-	}
-	if e.raw != nil {
-		return "", fmt.Errorf("array: zarr data_type %s: %w: types with a configuration are not carried yet", quote(e.name), ErrUnsupportedDType)
-	}
-	return e.name, nil
 }
 
 func parseChunkGrid(raw jsontext.Value) (Shape, error) {

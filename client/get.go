@@ -14,8 +14,9 @@ import (
 // Stat describes a stored array.
 type Stat struct {
 	Name        string
-	ID          wire.ID // of the transfer that stored it
-	DType       array.DType
+	ID          wire.ID     // of the transfer that stored it
+	DType       array.DType // as NumPy has it
+	Stored      array.DType // as it travels and rests; see array.DType.Stored
 	Shape       array.Shape
 	Order       array.Order // memory order of the axes
 	Chunks      array.Shape // shape of a chunk
@@ -85,6 +86,10 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 	}
 	if st.Digest == SHA256 {
 		d.leaves = make([][32]byte, grid.Len())
+	}
+	if packing := st.DType.Packing(); !packing.Identity() {
+		sink = &packedSink{Sink: sink, packing: packing}
+		d.sink = sink
 	}
 	if err := sink.Begin(st, grid); err != nil {
 		return nil, c.abandon(err)
@@ -213,8 +218,17 @@ func readMeta(b []byte) (*Stat, *array.Meta, error) {
 	if order == nil {
 		order = array.COrder(len(z.Meta.Shape))
 	}
+	dtype := z.Meta.DType
+	if m.NumPy != nil {
+		if dtype, err = array.ParseNumPy(m.NumPy); err != nil {
+			return nil, nil, err
+		}
+		if !dtype.Stored().Equal(z.Meta.DType) {
+			return nil, nil, wire.Failf(wire.CodeProtocol, "META: numpy says %v, which is stored as %v, and array %v", dtype, dtype.Stored(), z.Meta.DType)
+		}
+	}
 	st := &Stat{
-		Name: m.Name, ID: m.ID, DType: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
+		Name: m.Name, ID: m.ID, DType: dtype, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
 		Codec: m.Codec, Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Digest: m.Digest.Kind,
 		Attributes: []byte(m.Attributes), DimNames: z.Meta.DimNames, Durability: m.Durability, Created: m.Created,
 	}

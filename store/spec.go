@@ -60,8 +60,23 @@ func checkSpec(spec *Spec) error {
 	default:
 		return fmt.Errorf("unknown digest %q; there are crc32c and sha256", spec.Digest)
 	}
+	return checkNumPy(spec)
+}
+
+// checkNumPy compares the NumPy dtype with the type in which its elements are stored.
+func checkNumPy(spec *Spec) error {
+	if spec.NumPy == "" {
+		return nil
+	}
 	if len(spec.NumPy) > array.MaxNPYHeader {
-		return fmt.Errorf("a NumPy descr of %d bytes, the most is %d", len(spec.NumPy), array.MaxNPYHeader)
+		return fmt.Errorf("a NumPy dtype of %d bytes, the most is %d", len(spec.NumPy), array.MaxNPYHeader)
+	}
+	d, err := array.ParseNumPy([]byte(spec.NumPy))
+	if err != nil {
+		return err
+	}
+	if !d.Stored().Equal(spec.Meta.DType) {
+		return fmt.Errorf("numpy says %v, which is stored as %v, and array %v", d, d.Stored(), spec.Meta.DType)
 	}
 	return nil
 }

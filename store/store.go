@@ -38,7 +38,7 @@ type Spec struct {
 	ID         ID
 	Name       string
 	Meta       array.Meta // wire form: cells are the chunks
-	NumPy      string     // descr of the exact NumPy dtype, or ""
+	NumPy      string     // JSON of the exact NumPy dtype (spec/WIRE.md §5.1), or ""
 	Attributes []byte     // the text of a JSON object; nil is {}
 	Digest     DigestKind
 	IfAbsent   bool

@@ -30,7 +30,7 @@ type PutMessage struct {
 	Name       string         `json:"name"`
 	ID         ID             `json:"id"`
 	Array      jsontext.Value `json:"array"`
-	NumPy      string         `json:"numpy,omitzero"`
+	NumPy      jsontext.Value `json:"numpy,omitzero"`
 	Attributes *string        `json:"attributes,omitzero"` // nil: none
 	Digest     string         `json:"digest,omitzero"`
 	IfAbsent   bool           `json:"if_absent,omitzero"`
@@ -96,7 +96,7 @@ type MetaMessage struct {
 	Name        string         `json:"name"`
 	ID          ID             `json:"id"`
 	Array       jsontext.Value `json:"array"`
-	NumPy       string         `json:"numpy,omitzero"`
+	NumPy       jsontext.Value `json:"numpy,omitzero"`
 	Attributes  string         `json:"attributes"`
 	Bytes       int64          `json:"nbytes"`
 	StoredBytes int64          `json:"stored_bytes"`

@@ -194,9 +194,12 @@ func MetaMessage(i *store.Info) wire.MetaMessage {
 		panic("session: metadata that was checked: " + err.Error())
 	}
 	m := wire.MetaMessage{
-		Name: i.Name, ID: wire.ID(i.ID), Array: jsontext.Value(meta), NumPy: i.NumPy, Attributes: "{}",
+		Name: i.Name, ID: wire.ID(i.ID), Array: jsontext.Value(meta), Attributes: "{}",
 		Bytes: i.Receipt.Bytes, StoredBytes: i.Receipt.StoredBytes, Cells: i.Receipt.Cells, Codec: i.Receipt.Codec,
 		Digest: digestOf(&i.Receipt), Durability: i.Receipt.Durability, Created: i.Receipt.Created,
+	}
+	if i.NumPy != "" {
+		m.NumPy = jsontext.Value(i.NumPy)
 	}
 	if i.Attributes != nil {
 		m.Attributes = string(i.Attributes)

@@ -93,7 +93,7 @@ func SpecOf(m *wire.PutMessage) (store.Spec, error) {
 		return store.Spec{}, err
 	}
 	spec := store.Spec{
-		ID: store.ID(m.ID), Name: m.Name, Meta: *meta, NumPy: m.NumPy,
+		ID: store.ID(m.ID), Name: m.Name, Meta: *meta, NumPy: string(m.NumPy),
 		Digest: store.DigestKind(m.Digest), IfAbsent: m.IfAbsent, Resume: m.Resume,
 	}
 	if m.Attributes != nil {

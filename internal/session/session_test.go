@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"ndferry/array"
@@ -196,7 +197,7 @@ func newTestArray(t testing.TB, name string, id byte, digest string) *testArray 
 		a.cells = append(a.cells, cell)
 	}
 	attributes := `{"id": 1.50}`
-	a.msg = wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: "<u2", Digest: digest, Attributes: &attributes}
+	a.msg = wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: jsontext.Value(`"<u2"`), Digest: digest, Attributes: &attributes}
 	return a
 }
 

@@ -19,7 +19,7 @@ type headerBody struct {
 	ID         string         `json:"id"`
 	Name       string         `json:"name"`
 	Array      jsontext.Value `json:"array"`
-	NumPy      string         `json:"numpy,omitempty"`
+	NumPy      jsontext.Value `json:"numpy,omitzero"`
 	Attributes string         `json:"attributes"`
 	Digest     string         `json:"digest"`
 	Created    time.Time      `json:"created"`
@@ -105,9 +105,17 @@ func encodeHeader(spec *store.Spec, created time.Time) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(headerBody{
-		ID: hex.EncodeToString(spec.ID[:]), Name: spec.Name, Array: wire, NumPy: spec.NumPy,
+		ID: hex.EncodeToString(spec.ID[:]), Name: spec.Name, Array: wire, NumPy: numpyOf(spec),
 		Attributes: string(spec.Attributes), Digest: string(spec.Digest), Created: created,
 	})
+}
+
+// numpyOf is the member numpy, nil when there is none.
+func numpyOf(spec *store.Spec) jsontext.Value {
+	if spec.NumPy == "" {
+		return nil
+	}
+	return jsontext.Value(spec.NumPy)
 }
 
 func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
@@ -125,7 +133,7 @@ func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
 	if z.ShardShape != nil {
 		return spec, created, errors.New("the array is not in wire form")
 	}
-	spec.Name, spec.Meta, spec.NumPy = h.Name, z.Meta, h.NumPy
+	spec.Name, spec.Meta, spec.NumPy = h.Name, z.Meta, string(h.NumPy)
 	spec.Attributes, spec.Digest = []byte(h.Attributes), store.DigestKind(h.Digest)
 	return spec, h.Created.UTC(), store.CheckSpec(&spec)
 }

@@ -137,7 +137,7 @@ func NewSample(t testing.TB, name, dtype string, shape, cell array.Shape, order 
 		cell = array.DefaultCell(shape, order, d.ItemSize(), 4096)
 	}
 	s := &Sample{Spec: store.Spec{
-		Name: name, NumPy: "'" + d.String() + "'", Digest: digest, Attributes: []byte(`{"unit": "K", "scale": 1.10}`),
+		Name: name, NumPy: `"` + d.String() + `"`, Digest: digest, Attributes: []byte(`{"unit": "K", "scale": 1.10}`),
 		Meta: array.Meta{DType: d, Shape: shape, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))},
 	}}
 	unlike := fnv.New64a()
