@@ -81,7 +81,7 @@ var smallTypes = map[string]int32{
 
 // ParseDType reads a NumPy type string (dtype.str, the array interface's
 // typestr): "<f4", ">i8", "|b1", "<M8[25s]", "|S5", "<U3", "|V7", or the name of
-// a type of ml_dtypes: "bfloat16", "float8_e4m3fn". Types without a byte order
+// a type of ml_dtypes: "bfloat16", ">bfloat16", "float8_e4m3fn". Types without a byte order
 // are taken with any of the three and become "|"; the others need "<" or ">".
 // Errors wrap ErrUnsupportedDType.
 func ParseDType(typestr string) (DType, error) {
@@ -97,8 +97,9 @@ func refuseType(text, why string) error {
 }
 
 func parseTypestr(typestr string) (d DType, why string) {
-	if size, ok := smallTypes[typestr]; ok {
-		return DType{kind: Small, size: size, more: &detail{name: typestr}}, ""
+	name, big := strings.CutPrefix(typestr, ">")
+	if size, ok := smallTypes[name]; ok && (size > 1 || !big) {
+		return DType{kind: Small, size: size, big: big, more: &detail{name: name}}, ""
 	}
 	if len(typestr) < 2 {
 		return d, "not a NumPy type string such as <f4"
@@ -194,6 +195,9 @@ func (d DType) String() string {
 	case 0:
 		return "invalid"
 	case Small:
+		if d.big {
+			return ">" + d.more.name
+		}
 		return d.more.name
 	case Struct:
 		if text, ok := d.descr(); ok {
@@ -266,10 +270,10 @@ func (d DType) ItemSize() int { return int(d.size) }
 func (d DType) BigEndian() bool { return d.big }
 
 // HasByteOrder reports whether the type has one: false for one-byte types, bytes
-// and types of ml_dtypes but bfloat16 (which is little-endian).
+// and structures.
 func (d DType) HasByteOrder() bool {
 	switch d.kind {
-	case Bytes, Raw, Struct, Small:
+	case Bytes, Raw, Struct:
 		return false
 	case Text:
 		return true

@@ -67,7 +67,7 @@ func (d DType) zarrEndian() string {
 	switch {
 	case d.big:
 		return "big"
-	case d.HasByteOrder(), d.kind == Struct, d.kind == Small && d.size > 1:
+	case d.HasByteOrder(), d.kind == Struct:
 		return "little"
 	}
 	return ""

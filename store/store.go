@@ -65,6 +65,14 @@ type Info struct {
 	Receipt Receipt
 }
 
+// DType returns the type of the elements as NumPy has them; Meta.DType is the one in which they rest.
+func (i *Info) DType() array.DType {
+	if d, err := array.ParseNumPy([]byte(i.NumPy)); err == nil {
+		return d
+	}
+	return i.Meta.DType
+}
+
 // Cell describes one stored cell.
 type Cell struct {
 	Index int

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from ndferry import _array
+from ndferry import _array, _dtype
 from ndferry._array import Array, Layout
 from ndferry._errors import InvalidError
 from ndferry._wire import PIECE, Bytes
@@ -22,7 +22,8 @@ class Source:
     def __init__(self, array: Array, layout: Layout) -> None:
         self._layout = layout
         self._stored = array.transpose(layout.order)
-        flat = _array.flat_bytes(self._stored) if layout.cut is not None else None
+        flat = _array.flat_bytes(self._stored) if layout.cut is not None and layout.same else None
+        self._items = _array.as_items(self._stored, layout)
         self.direct = flat is not None
         self._bytes = np.empty(layout.cell_bytes, np.uint8) if flat is None else flat
 
@@ -32,7 +33,7 @@ class Source:
         if self.direct:
             offset, length = layout.run(cell)
         else:
-            layout.gather(self._stored, cell, self._bytes)
+            layout.gather(self._items, cell, self._bytes)
             offset, length = 0, layout.cell_bytes
         for start in range(offset, offset + length, PIECE):
             yield self._bytes[start : min(start + PIECE, offset + length)]
@@ -48,7 +49,8 @@ class Target:
         self.seen = np.zeros(layout.cells, np.bool_)  # the system gives pages of zeros only when they are touched
         self.leaves = np.zeros((layout.cells, 32), np.uint8) if digest else None
         self._stored = array.transpose(layout.order)
-        flat = _array.flat_bytes(self._stored) if layout.cut is not None else None
+        flat = _array.flat_bytes(self._stored) if layout.cut is not None and layout.same else None
+        self._items = _array.as_items(self._stored, layout)
         self._direct = flat is not None
         self._bytes = np.empty(layout.cell_bytes, np.uint8) if flat is None else flat
 
@@ -63,12 +65,12 @@ class Target:
 
     def finish(self, cell: int) -> bool:
         """Put a checked cell into place. False when its padding is not zero."""
-        return self._direct or self.layout.scatter(self._stored, cell, self._bytes)
+        return self._direct or self.layout.scatter(self._items, cell, self._bytes)
 
 
 def check_out(out: Array, layout: Layout) -> Array:
-    if out.dtype.str != layout.dtype.str or out.shape != layout.shape:
+    if _dtype.text_of(out.dtype) != _dtype.text_of(layout.dtype) or out.shape != layout.shape:
         raise InvalidError(
-            f"get: out has dtype {out.dtype.str} and shape {out.shape}, the array {layout.dtype.str} and {layout.shape}"
+            f"get: out has dtype {out.dtype} and shape {out.shape}, the array {layout.dtype} and {layout.shape}"
         )
     return out

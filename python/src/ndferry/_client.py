@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ndferry import _address, _array, _messages
+from ndferry import _address, _array, _dtype, _messages
 from ndferry._array import Array
 from ndferry._blocking import Driver
 from ndferry._core import Progress, Session
@@ -150,7 +150,8 @@ class Client:
         name
             Parts joined by ``/``.
         array
-            Of bool, integers, float16 to float64, complex64 or complex128, in either byte order.
+            Of any dtype whose elements have a fixed size: numbers in either byte order, bfloat16 and float8 of ml_dtypes,
+            datetime64 and timedelta64, fixed-length bytes and text, void, and structures of all these.
         chunks
             Shape of a chunk: of 1 byte to 16 MiB. None cuts into slabs of at most 4 MiB.
         codec
@@ -185,7 +186,7 @@ class Client:
             raise InvalidError(f"put: id {id!r} is not 32 lower-case hex digits")
         cell = (chunks,) if isinstance(chunks, int) else chunks
         layout = _array.make_layout(
-            source.dtype.str, source.shape, _array.memory_order(source), None if cell is None else tuple(map(int, cell))
+            _dtype.text_of(source.dtype), source.shape, _array.memory_order(source), None if cell is None else tuple(map(int, cell))
         )
         operation = self._session.put(
             name,
@@ -306,6 +307,6 @@ def _check_writable(out: Array) -> None:
         raise InvalidError(f"get: out is a {type(out).__name__}, not a numpy.ndarray")
     if not out.flags.writeable:
         raise InvalidError("get: out is read-only")
-    _array.check_dtype(out.dtype)
+    _dtype.check(out.dtype)
     if out.size and any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
         raise InvalidError("get: elements of out share memory (a broadcast view)")

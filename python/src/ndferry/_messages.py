@@ -135,7 +135,7 @@ _PUT: dict[str, tuple[Check, bool]] = {
     "name": (_text, _required),
     "id": (_hex(32), _required),
     "array": (_is(dict), _required),
-    "numpy": (_text, _optional),
+    "numpy": (lambda value: type(value) in (str, dict), _optional),
     "attributes": (_text, _optional),
 }
 _RECEIPT: dict[str, tuple[Check, bool]] = {
