@@ -21,6 +21,8 @@ func npyDescr(v literal, depth int) (DType, error) {
 	switch {
 	case depth > MaxTypeDepth:
 		return DType{}, npyError("descr is nested too deep")
+	case v.kind == litString && len(v.text) == 3 && v.text[1:] == "f1":
+		return DType{kind: Raw, size: 1}, nil // what np.save says of float8_e5m2, and np.load refuses
 	case v.kind == litString:
 		return ParseDType(v.text)
 	case v.kind != litList:

@@ -54,14 +54,15 @@ func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOpti
 	}
 	var st *Stat
 	err := c.call(ctx, "get", name, func() (err error) {
-		st, err = c.get(name, sink, opts)
+		st, err = c.get(name, nil, sink, opts)
 		return err
 	})
 	return st, err
 }
 
-func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
-	c.request(wire.Get, wire.GetMessage{Name: name})
+// get reads cells of an array, all when there are no ranges.
+func (c *Client) get(name string, ranges [][2]uint64, sink Sink, opts GetOptions) (*Stat, error) {
+	c.request(wire.Get, wire.GetMessage{Name: name, Cells: ranges})
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
@@ -78,13 +79,14 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 		return nil, err
 	}
 	d := &download{sink: sink, grid: grid, got: make([]bool, grid.Len()), missing: grid.Len()}
+	d.want(ranges)
 	if d.size, err = meta.CellBytes(); err != nil {
 		return nil, err
 	}
 	if d.size > wire.MaxCell || st.Cells != grid.Len() {
 		return nil, wire.Failf(wire.CodeProtocol, "META: %d cells of %d bytes for a grid of %d", st.Cells, d.size, grid.Len())
 	}
-	if st.Digest == SHA256 {
+	if st.Digest == SHA256 && ranges == nil {
 		d.leaves = make([][32]byte, grid.Len())
 	}
 	if packing := st.DType.Packing(); !packing.Identity() {
@@ -105,6 +107,23 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 	return st, nil
 }
 
+// want restricts the download to ranges of cells, unless there are none.
+func (d *download) want(ranges [][2]uint64) {
+	if ranges == nil {
+		return
+	}
+	for i := range d.got {
+		d.got[i] = true
+	}
+	d.missing = 0
+	for _, r := range ranges {
+		for i := r[0]; i < min(r[0]+r[1], uint64(len(d.got))); i++ {
+			d.got[i] = false
+			d.missing++
+		}
+	}
+}
+
 // download is a Get between META and DONE.
 type download struct {
 	sink    Sink
@@ -116,7 +135,7 @@ type download struct {
 }
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
-	total := int64(d.grid.Len()) * int64(d.size)
+	total := int64(d.missing) * int64(d.size)
 	for {
 		h, _, err := c.next()
 		switch {
@@ -148,7 +167,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	}
 	i := int(h.Index)
 	if d.got[i] {
-		return wire.Failf(wire.CodeProtocol, "cell %d came twice", i)
+		return wire.Failf(wire.CodeProtocol, "cell %d came twice or was not asked for", i)
 	}
 	place := d.sink.Place(i)
 	memory := place

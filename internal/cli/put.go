@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"ndferry/array"
 	"ndferry/client"
 )
 
@@ -39,6 +40,7 @@ type putFlags struct {
 	digest   string
 	attrs    []string
 	ifAbsent bool
+	dtype    string
 }
 
 func newPutCmd(a *app) *cobra.Command {
@@ -62,6 +64,7 @@ memory; the receipt says which.`,
 	cmd.Flags().StringVar(&flags.digest, "digest", client.CRC32C, "what is recorded of each chunk: crc32c or sha256")
 	cmd.Flags().StringArrayVar(&flags.attrs, "attr", nil, "attribute `KEY=VALUE`; the value is JSON, or else a string; may be repeated")
 	cmd.Flags().BoolVar(&flags.ifAbsent, "if-absent", false, "fail with exit code 12 when the name is taken")
+	cmd.Flags().StringVar(&flags.dtype, "dtype", "", "what the elements are, of the same size as the file says: bfloat16, float8_e4m3fn, '<M8[s]', ...")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := putName(args)
 		if err != nil {
@@ -71,7 +74,7 @@ memory; the receipt says which.`,
 		if err != nil {
 			return err
 		}
-		return a.put(cmd.Context(), conn, args[0], name, opts)
+		return a.put(cmd.Context(), conn, args[0], name, flags.dtype, opts)
 	}
 	return cmd
 }
@@ -132,7 +135,7 @@ func parseAttrs(list []string) ([]byte, error) {
 	return object, nil
 }
 
-func (a *app) put(parent context.Context, conn *clientFlags, file, name string, opts client.PutOptions) error {
+func (a *app) put(parent context.Context, conn *clientFlags, file, name, as string, opts client.PutOptions) error {
 	ctx, cancel, err := conn.context(parent)
 	if err != nil {
 		return err
@@ -149,7 +152,11 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 	}
 	defer c.Close()
 
-	dtype, shape, _ := src.Describe()
+	from, err := retyped(src, as)
+	if err != nil {
+		return err
+	}
+	dtype, shape, _ := from.Describe()
 	size, err := shape.Bytes(dtype.ItemSize())
 	if err != nil {
 		return err
@@ -158,7 +165,7 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 	defer p.finish()
 	opts.Progress = p.report()
 	begin := a.now()
-	r, err := c.PutFrom(ctx, name, src, opts)
+	r, err := c.PutFrom(ctx, name, from, opts)
 	if err != nil {
 		return err
 	}
@@ -174,6 +181,22 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 			r.Name, info.DType, shape, formatSize(r.Bytes), chunkCount(r.Cells), r.Digest, r.Durability, seconds(took))
 		return err
 	})
+}
+
+// retyped is the source with another dtype, unless as is "".
+func retyped(src client.Source, as string) (client.Source, error) {
+	if as == "" {
+		return src, nil
+	}
+	dtype, err := array.ParseDType(as)
+	if err != nil {
+		return nil, usageErrorf("put: --dtype: %w", err)
+	}
+	from, err := client.Retyped(src, dtype)
+	if err != nil {
+		return nil, usageErrorf("put: --dtype: %w", err)
+	}
+	return from, nil
 }
 
 // sourceCloser is a source of an array that holds a file.
