@@ -28,6 +28,7 @@ from ndferry._errors import (
     TimeoutError,
     UnsupportedError,
 )
+from ndferry._remote import RemoteArray
 from ndferry._receipt import Damage, Digest, Entry, Receipt, Report, Stat
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "PermissionError",
     "ProtocolError",
     "Receipt",
+    "RemoteArray",
     "Report",
     "Stat",
     "TemporaryError",

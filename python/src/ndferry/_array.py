@@ -252,7 +252,7 @@ def flat_bytes(stored: Array) -> Bytes | None:
 
 
 @functools.lru_cache(maxsize=256)
-def array_json(layout: Layout) -> str:
+def array_json(layout: Layout, dims: tuple[str | None, ...] | None = None) -> str:
     """The members ``array`` and ``numpy`` of a PUT, without braces."""
     codecs: list[dict[str, Any]] = []
     if layout.order != tuple(range(len(layout.order))):
@@ -269,6 +269,8 @@ def array_json(layout: Layout) -> str:
         "fill_value": _dtype.zero_fill(layout.item),
         "codecs": codecs,
     }
+    if dims is not None:
+        metadata["dimension_names"] = dims
     return json.dumps({"array": metadata, "numpy": _dtype.to_json(layout.dtype)}, separators=(",", ":"))[1:-1]
 
 
@@ -305,6 +307,14 @@ def parse_array(metadata: Any, numpy: Any) -> tuple[Layout, str]:
     if numpy is not None and _dtype.stored_of(dtype) != item:
         raise InvalidError(f"array: numpy says {str(numpy)[:80]!r}, the Zarr metadata {item!r} (§5.1)")
     return make_layout(_dtype.text_of(dtype), shape, order, cell), codec
+
+
+def parse_dims(metadata: dict[str, Any], ndim: int) -> tuple[str | None, ...]:
+    """The member ``dimension_names``; None where an axis has no name."""
+    names = metadata.get("dimension_names") or [None] * ndim
+    if not isinstance(names, list) or len(names) != ndim or not all(n is None or isinstance(n, str) for n in names):
+        raise ProtocolError("array: dimension_names is not one name or null for each axis (§5.6)")
+    return tuple(names)
 
 
 def _parse_codecs(value: Any, ndim: int) -> tuple[tuple[int, ...], str | None, str]:

@@ -54,6 +54,13 @@ class Target:
         self._direct = flat is not None
         self._bytes = np.empty(layout.cell_bytes, np.uint8) if flat is None else flat
 
+    def expects(self, cell: int) -> bool:
+        """Whether the cell is one of the array's that did not come yet; it has, then."""
+        if cell >= self.layout.cells or self.seen[cell]:
+            return False
+        self.seen[cell] = True
+        return True
+
     def pieces(self, cell: int) -> Generator[tuple[Bytes, bool], None, None]:
         """Runs of at most PIECE bytes to receive into, and whether each is padding that must be zero."""
         layout = self.layout

@@ -31,6 +31,7 @@ from ndferry._array import Array, Layout
 from ndferry._cells import Source, Target, check_out
 from ndferry._errors import (
     CLOSING_CODES,
+    ConflictError,
     ConnectionError,
     Error,
     IntegrityError,
@@ -39,6 +40,7 @@ from ndferry._errors import (
     UnsupportedError,
 )
 from ndferry._frames import Inbox, Operation, Outbox, Send
+from ndferry._region import Part
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
 from ndferry._wire import MIB, MIN_COST, TRAILER_SIZE, Header, Kind, crc32c
 
@@ -124,11 +126,12 @@ class Session:
         attributes: str,
         if_absent: bool,
         progress: Progress | None,
+        dims: tuple[str | None, ...] | None = None,
     ) -> Operation[Receipt]:
         """Send an array (§5.1). `array` must have the dtype, shape and memory order of `layout`."""
         stream = self._begin()
         out = Outbox()
-        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent)
+        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent, dims)
         out.add(_wire.pack_frame(Kind.PUT, stream, request))
         leaves = bytearray() if digest == "sha256" else None
         try:
@@ -182,13 +185,42 @@ class Session:
             raise IntegrityError(f"get {name!r}: the sha256 root of what came is not the one that was stored (§5.7)")
         return result
 
-    def stat(self, name: str) -> Operation[Stat]:
-        """Describe an array (§5.2)."""
+    def describe(self, name: str) -> Operation[tuple[Stat, Layout]]:
+        """Describe an array, with its layout."""
         stream = self._begin()
         yield from self._request(_wire.pack_frame(Kind.STAT, stream, _payloads.dumps({"name": name})))
         _, payload = yield from self._next(stream, Kind.META)
         self.idle = True
-        return _payloads.meta(payload)[0]
+        return _payloads.meta(payload)
+
+    def read(self, name: str, id: str, part: Part, ranges: list[tuple[int, int]]) -> Operation[None]:
+        """Receive some cells of an array (§5.2), which must still be that of the transfer `id`."""
+        stream = self._begin()
+        part.want(ranges)
+        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name, "cells": ranges})))
+        _, payload = yield from self._next(stream, Kind.META)
+        stat, layout = _payloads.meta(payload)
+        if stat.id != id or layout != part.layout:
+            yield from self._abandon(stream)
+            raise ConflictError(f"read {name!r}: the array was replaced since it was opened: open it again")
+        done = 0
+        while True:
+            header = yield from self._next_header(stream, Kind.CHUNK, Kind.DONE)
+            if header.kind == Kind.DONE:
+                yield from self._inbox.payload(header)
+                break
+            problem = yield from self._receive_cell(header, part)
+            done += 1
+            if problem is not None:
+                yield from self._abandon(stream)
+                raise problem
+        if header.number != done or part.missing:
+            raise ProtocolError(f"wire: DONE after {done} cells with {part.missing} missing (§5.2)")
+        self.idle = True
+
+    def stat(self, name: str) -> Operation[Stat]:
+        """Describe an array (§5.2)."""
+        return (yield from self.describe(name))[0]
 
     def list(self, prefix: str, after: str) -> Operation[tuple[list[Entry], bool]]:
         """One page of names (§5.3), and whether there are more."""
@@ -291,17 +323,16 @@ class Session:
 
     # ---- receiving
 
-    def _receive_cell(self, header: Header, target: Target) -> Operation[IntegrityError | None]:
+    def _receive_cell(self, header: Header, target: Target | Part) -> Operation[IntegrityError | None]:
         """Receive one CHUNK into `target`. What is wrong with its bytes is returned: the next frame can follow."""
         layout = target.layout
         cell = header.number
-        if cell >= layout.cells or target.seen[cell]:
+        if not target.expects(cell):
             raise ProtocolError(f"wire: cell {cell} of {layout.cells} is out of range or came twice (§5.2)")
         if header.raw != layout.cell_bytes or header.length != layout.cell_bytes:
             raise ProtocolError(
                 f"wire: cell {cell} has {header.raw} bytes in {header.length}, not {layout.cell_bytes} (§5.6)"
             )
-        target.seen[cell] = True
         leaf = hashlib.sha256() if target.leaves is not None else None
         crc = 0
         clean = True

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ndferry._errors import Error, InvalidError, LimitError, ProtocolError, UnsupportedError, from_code
@@ -319,6 +319,22 @@ def _name_problem(name: str) -> str | None:
         if part.startswith((".", "__")) or part == "zarr.json":
             return f"the part {part[:80]!r} is reserved: none may begin with . or __ or be zarr.json"
     return None
+
+
+def check_dims(dims: Sequence[str | None] | None, ndim: int) -> tuple[str | None, ...] | None:
+    """Names of axes as they travel.
+
+    Raises
+    ------
+    InvalidError
+        Not one name, of at most 1,024 bytes, or None for each axis.
+    """
+    if dims is None:
+        return None
+    names = (dims,) if isinstance(dims, str) else tuple(dims)
+    if len(names) != ndim or not all(n is None or (isinstance(n, str) and len(n.encode()) <= 1024) for n in names):
+        raise InvalidError(f"dims {str(names)[:80]}: not one name, or None, for each of {ndim} axes")
+    return names
 
 
 def parse_attributes(text: str) -> dict[str, Any]:

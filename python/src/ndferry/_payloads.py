@@ -17,9 +17,11 @@ def dumps(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def put_json(name: str, id: str, layout: Layout, digest: str, attributes: str, if_absent: bool) -> bytes:
+def put_json(
+    name: str, id: str, layout: Layout, digest: str, attributes: str, if_absent: bool, dims: tuple[str | None, ...] | None
+) -> bytes:
     """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
-    parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{_array.array_json(layout)},"digest":"{digest}"']
+    parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{_array.array_json(layout, dims)},"digest":"{digest}"']
     if attributes != "{}":
         parts.append(f',"attributes":{json.dumps(attributes, ensure_ascii=False)}')
     if if_absent:
@@ -59,6 +61,7 @@ def meta(payload: bytes) -> tuple[Stat, Layout]:
         digest=_messages.digest_of(message["digest"]),
         durability=message["durability"],
         attrs=message["attributes"],
+        dims=_array.parse_dims(message["array"], len(layout.shape)),
         created=_messages.time_of(message["created"]),
     )
     return stat, layout

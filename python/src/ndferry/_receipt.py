@@ -58,6 +58,8 @@ class Stat:
         The axes, outermost in memory first: ``(0, 1)`` is C order, ``(1, 0)`` Fortran order.
     attrs
         The user's attributes.
+    dims
+        Names of the axes.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Stat:
     digest: Digest
     durability: str
     attrs: dict[str, Any]
+    dims: tuple[str | None, ...]
     created: datetime.datetime
 
 
