@@ -28,8 +28,8 @@ from ndferry._errors import (
     TimeoutError,
     UnsupportedError,
 )
-from ndferry._remote import RemoteArray
 from ndferry._receipt import Damage, Digest, Entry, Receipt, Report, Stat
+from ndferry._remote import RemoteArray
 
 __all__ = [
     "CancelledError",

@@ -27,7 +27,6 @@ TARGET: Final = 4 * MIB
 """Bytes of a cell of the default grid, at most (§5.6)."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How an array lies in memory and how it is cut into cells. Immutable; made by `make_layout`.
@@ -71,7 +70,7 @@ class Layout:
         slab = self.cell_bytes // c
         return (outer * n + j * c) * slab, min(c, n - j * c) * slab
 
-    def region(self, cell: int) -> tuple[slice, ...]:
+    def region(self, cell: int) -> list[slice]:
         """The part of the stored array that `cell` covers, cut at the array's edge."""
         slices = []
         for count, length, size in zip(
@@ -79,7 +78,7 @@ class Layout:
         ):
             cell, position = divmod(cell, count)
             slices.append(slice(position * size, min(length, (position + 1) * size)))
-        return tuple(reversed(slices))
+        return slices[::-1]
 
     def empty(self) -> Array:
         """A new array of this layout, with whatever bytes it has."""
@@ -89,20 +88,23 @@ class Layout:
         return stored.transpose(invert(self.order))
 
     def gather(self, stored: Array, cell: int, buffer: Bytes) -> None:
-        """Copy `cell` of `as_items` of the stored view into `buffer`, with zero bytes where it reaches over the edge."""
-        region = self.region(cell)
+        """Copy `cell` of a view (`as_items`) into `buffer`, with zero bytes where it reaches over the edge."""
+        slices = self.region(cell)
         target = buffer.view(self.item).reshape(self.stored_cell)
-        part = tuple(slice(0, s.stop - s.start) for s in region)
+        part = tuple(slice(0, s.stop - s.start) for s in slices)
         if any(p.stop != size for p, size in zip(part, self.stored_cell, strict=True)):
             buffer[:] = 0
-        target[part] = stored[(*region, ...)]
+        where: tuple[Any, ...] = (*slices, ...)  # with ... a 0-d array is no scalar
+        target[part] = stored[where]
 
     def scatter(self, stored: Array, cell: int, buffer: Bytes) -> bool:
         """Copy a cell from `buffer` into the stored view. False when its padding is not zero."""
-        region = self.region(cell)
+        slices = self.region(cell)
         source = buffer.view(self.item).reshape(self.stored_cell)
-        part = tuple(slice(0, s.stop - s.start) for s in region)
-        stored[region] = source[(*part, ...)]
+        part = tuple(slice(0, s.stop - s.start) for s in slices)
+        to: tuple[Any, ...] = (*slices, ...)  # with ... a 0-d array is no scalar
+        of: tuple[Any, ...] = (*part, ...)
+        stored[to] = source[of]
         if all(p.stop == size for p, size in zip(part, self.stored_cell, strict=True)):
             return True
         return not any(

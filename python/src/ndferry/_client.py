@@ -153,8 +153,8 @@ class Client:
         name
             Parts joined by ``/``.
         array
-            Of any dtype whose elements have a fixed size: numbers in either byte order, bfloat16 and float8 of ml_dtypes,
-            datetime64 and timedelta64, fixed-length bytes and text, void, and structures of all these.
+            Of any dtype whose elements have a fixed size: numbers in either byte order, bfloat16 and float8 of
+            ml_dtypes, datetime64 and timedelta64, fixed-length bytes and text, void, and structures of all these.
         chunks
             Shape of a chunk: of 1 byte to 16 MiB. None cuts into slabs of at most 4 MiB.
         codec
@@ -191,7 +191,10 @@ class Client:
             raise InvalidError(f"put: id {id!r} is not 32 lower-case hex digits")
         cell = (chunks,) if isinstance(chunks, int) else chunks
         layout = _array.make_layout(
-            _dtype.text_of(source.dtype), source.shape, _array.memory_order(source), None if cell is None else tuple(map(int, cell))
+            _dtype.text_of(source.dtype),
+            source.shape,
+            _array.memory_order(source),
+            None if cell is None else tuple(map(int, cell)),
         )
         operation = self._session.put(
             name,

@@ -40,8 +40,8 @@ from ndferry._errors import (
     UnsupportedError,
 )
 from ndferry._frames import Inbox, Operation, Outbox, Send
-from ndferry._region import Part
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
+from ndferry._region import Part
 from ndferry._wire import MIB, MIN_COST, TRAILER_SIZE, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]

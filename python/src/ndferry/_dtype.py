@@ -30,6 +30,7 @@ NUMBERS: Final = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "float16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
+_PLAIN: Final = frozenset(np.dtype(name).newbyteorder(order).str for name in NUMBERS for order in ("<", ">"))
 _FIRST_FOREIGN: Final = 256  # NumPy numbers the dtypes of other packages (ml_dtypes) from here on
 _TYPESTR = re.compile(
     r"[<>|][biufc][0-9]{1,2}|[<>][mM]8(\[[0-9]{0,10}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?|[|]S[0-9]{1,7}"
@@ -54,7 +55,7 @@ def order_of(dtype: DType) -> str:
 
 def is_plain(dtype: DType) -> bool:
     """A number of NumPy."""
-    return dtype.num < _FIRST_FOREIGN and dtype.kind in "biufc" and dtype.name in NUMBERS
+    return dtype.str in _PLAIN
 
 
 def check(dtype: DType) -> None:
@@ -102,9 +103,12 @@ def _refusal(dtype: DType, depth: int) -> str | None:
 
 def fields_of(dtype: DType) -> list[tuple[str, DType, int, Any]]:
     """Name, dtype, offset and title of each field, in the order of the names."""
-    assert dtype.names is not None
-    assert dtype.fields is not None
-    return [(name, *(tuple(dtype.fields[name]) + (None,))[:3]) for name in dtype.names]  # type: ignore[misc]
+    return [(name, field[0], field[1], field[2] if len(field) > 2 else None) for name, field in _fields(dtype)]
+
+
+def _fields(dtype: DType) -> list[tuple[str, Any]]:
+    fields: Any = dtype.fields
+    return [(name, fields[name]) for name in dtype.names or ()]
 
 
 # ---- the exact dtype
@@ -223,7 +227,8 @@ def _small(name: str) -> DType:
         import ml_dtypes
     except ImportError as error:
         raise UnsupportedError(f"array: dtype {name} needs the package ml_dtypes: pip install ml_dtypes") from error
-    return np.dtype(getattr(ml_dtypes, name))
+    dtype: DType = np.dtype(getattr(ml_dtypes, name))
+    return dtype
 
 
 # ---- the stored dtype
@@ -232,7 +237,9 @@ def _small(name: str) -> DType:
 def stored_of(dtype: DType) -> DType:
     """The dtype of cells (§5.1)."""
     if dtype.itemsize == 0:
-        return np.dtype({"S": "S1", "U": dtype.byteorder.replace("=", "<").replace("|", "<") + "U1"}.get(dtype.kind, "V1"))
+        return np.dtype(
+            {"S": "S1", "U": dtype.byteorder.replace("=", "<").replace("|", "<") + "U1"}.get(dtype.kind, "V1")
+        )
     if dtype.names is None:
         return dtype
     if not _packable(dtype):
@@ -329,7 +336,9 @@ def parse_zarr_type(value: Any, endian: str | None, depth: int = 0) -> DType:
     try:
         dtype = _parse_zarr_type(value, depth)
     except (KeyError, TypeError, ValueError) as error:
-        raise UnsupportedError(f"array: data type {str(value)[:80]!r} is not carried by this version: {error}") from error
+        raise UnsupportedError(
+            f"array: data type {str(value)[:80]!r} is not carried by this version: {error}"
+        ) from error
     if dtype.itemsize > _MAX_ITEM:
         raise UnsupportedError(f"array: data type {str(value)[:80]!r}: an element has over 1 MiB")
     if depth == 0 and endian not in ("little", "big") and zarr_endian(dtype) is not None and dtype.names is None:

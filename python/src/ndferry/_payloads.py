@@ -18,7 +18,13 @@ def dumps(value: dict[str, Any]) -> bytes:
 
 
 def put_json(
-    name: str, id: str, layout: Layout, digest: str, attributes: str, if_absent: bool, dims: tuple[str | None, ...] | None
+    name: str,
+    id: str,
+    layout: Layout,
+    digest: str,
+    attributes: str,
+    if_absent: bool,
+    dims: tuple[str | None, ...] | None,
 ) -> bytes:
     """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
     parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{_array.array_json(layout, dims)},"digest":"{digest}"']

@@ -262,5 +262,5 @@ class Part:
     def finish(self, cell: int) -> bool:
         """Copy what is wanted of a checked cell."""
         to, of = self._selection.place(cell)
-        self._result[(*to, ...)] = self._items[(*of, ...)]  # type: ignore[index]
+        self._result[(*to, ...)] = self._items[(*of, ...)]
         return True
