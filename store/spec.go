@@ -83,7 +83,7 @@ func checkNumPy(spec *Spec) error {
 
 // SameArray reports whether two specs ask for the same array under the same name: what a transfer that is taken up again must be.
 func SameArray(a, b *Spec) bool {
-	return a.Name == b.Name && a.NumPy == b.NumPy && a.Digest == b.Digest &&
+	return a.Name == b.Name && a.NumPy == b.NumPy && a.Digest == b.Digest && a.Sparse == b.Sparse &&
 		bytes.Equal(a.Attributes, b.Attributes) && a.Meta.Equal(&b.Meta)
 }
 

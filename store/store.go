@@ -42,6 +42,7 @@ type Spec struct {
 	Attributes []byte     // the text of a JSON object; nil is {}
 	Digest     DigestKind
 	IfAbsent   bool
+	Sparse     bool // cells may repeat others or be the fill value; see Upload.Repeat
 	Resume     bool // take up what is durable of an unfinished transfer of this id; otherwise begin again
 }
 
@@ -78,6 +79,17 @@ type Cell struct {
 	Index int
 	CRC   uint32   // CRC32C of the stored (encoded) bytes
 	Leaf  [32]byte // SHA-256 of the raw bytes, with DigestSHA256
+	// Source is the cell whose bytes these are, Index when they are its own. Upload.Write ignores it.
+	Source int
+}
+
+// Fill is the source of cells that are the fill value and have no bytes.
+const Fill = -1
+
+// Repeat says that Count cells from First on are those from Source on, one for one; or, with Source Fill, that they are the fill
+// value. Source is less than First, and every source is written before, or is itself of the run.
+type Repeat struct {
+	First, Count, Source int
 }
 
 // Range is a run of cells.
@@ -108,6 +120,8 @@ type Upload interface {
 	Durable() []Range
 	// Write stores the encoded bytes of a cell. It does not keep data. The bytes were checked by the caller.
 	Write(ctx context.Context, cell Cell, data []byte) error
+	// Repeat records cells that are not written; the upload must be Sparse. leaves are those of fill cells, with DigestSHA256.
+	Repeat(ctx context.Context, r Repeat, leaves [][32]byte) error
 	// Sync makes all written cells durable.
 	Sync(ctx context.Context) error
 	// Commit publishes the array; every cell must have been written. root is checked by the caller and recorded.
@@ -130,7 +144,7 @@ type Lender interface {
 // Array is a committed array, open for reading. Its methods may be called from any goroutine.
 type Array interface {
 	Info() *Info
-	// Cell returns what is recorded of a cell and the length of its stored bytes.
+	// Cell returns what is recorded of a cell and the length of its stored bytes, 0 for a cell of the fill value.
 	Cell(index int) (Cell, int, error)
 	// Read reads the stored bytes of a cell into dst, which must have their length. It does not check them.
 	Read(ctx context.Context, index int, dst []byte) error

@@ -1,11 +1,17 @@
 package wire
 
+// Features of this version, spec/WIRE.md §10.
+const (
+	FeatureAlias = "alias"
+	FeatureFill  = "fill"
+)
+
 // NewHello is the HELLO of this package's version: what it speaks, and the first credit it gives.
 func NewHello(software string, credit uint64) HelloMessage {
 	return HelloMessage{
 		Versions: [2]int{MinVersion, Version},
 		Software: cut(software, MaxSoftware),
-		Features: []string{},
+		Features: []string{FeatureAlias, FeatureFill},
 		Codecs:   []string{"none"},
 		Digests:  []string{"crc32c", "sha256"},
 		Credit:   credit,

@@ -35,6 +35,7 @@ type PutMessage struct {
 	Digest     string         `json:"digest,omitzero"`
 	IfAbsent   bool           `json:"if_absent,omitzero"`
 	Resume     bool           `json:"resume,omitzero"`
+	Sparse     bool           `json:"sparse,omitzero"` // ALIAS and FILL may come
 	Must       []string       `json:"must_understand,omitzero"`
 }
 
@@ -48,6 +49,7 @@ type FinishMessage struct {
 type GetMessage struct {
 	Name  string      `json:"name"`
 	Cells [][2]uint64 `json:"cells,omitzero"`
+	Takes []string    `json:"takes,omitzero"` // features for cells that are not sent
 	Must  []string    `json:"must_understand,omitzero"`
 }
 

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -20,7 +21,7 @@ type Executor struct {
 
 	mu      sync.Mutex
 	uploads map[uint32]*upload            // guarded by mu
-	arrays  map[uint32]store.Array        // guarded by mu
+	arrays  map[uint32]*reading           // guarded by mu
 	cancel  map[uint32]context.CancelFunc // guarded by mu; of what runs
 }
 
@@ -30,14 +31,16 @@ type upload struct {
 	lender store.Lender // nil when it has no memory of its own
 	grid   array.Grid
 	sha256 bool
-	keep   bool // Resume
+	size   int    // raw bytes of a cell
+	item   []byte // an element of the fill value
+	keep   bool   // Resume
 }
 
 // NewExecutor returns an executor over st. ctx ends what it waits for.
 func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 	return &Executor{
 		store: st, pool: pool, ctx: ctx,
-		uploads: map[uint32]*upload{}, arrays: map[uint32]store.Array{}, cancel: map[uint32]context.CancelFunc{},
+		uploads: map[uint32]*upload{}, arrays: map[uint32]*reading{}, cancel: map[uint32]context.CancelFunc{},
 	}
 }
 
@@ -100,7 +103,7 @@ func (e *Executor) upload(stream uint32) *upload {
 	return e.uploads[stream]
 }
 
-func (e *Executor) array(stream uint32) store.Array {
+func (e *Executor) array(stream uint32) *reading {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.arrays[stream]
@@ -126,6 +129,8 @@ func (e *Executor) Run(op Operation, progress func(Result)) Result {
 		return e.begin(ctx, op)
 	case Write:
 		return e.write(ctx, op)
+	case Repeat:
+		return e.repeat(ctx, op)
 	case Commit, Release, Discard:
 		return e.end(ctx, op)
 	case Open:
@@ -165,7 +170,13 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 		up.Discard()
 		return Result{Err: err}
 	}
-	u := &upload{Upload: up, grid: grid, sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume}
+	size, err := op.Spec.Meta.CellBytes()
+	item, fillErr := op.Spec.Meta.FillBytes()
+	if err := errors.Join(err, fillErr); err != nil {
+		up.Discard()
+		return Result{Err: err}
+	}
+	u := &upload{Upload: up, grid: grid, size: size, item: item, sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume}
 	u.lender, _ = up.(store.Lender)
 	e.mu.Lock()
 	e.uploads[op.Stream] = u
@@ -217,8 +228,17 @@ func (e *Executor) open(ctx context.Context, op Operation) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
+	r := &reading{Array: a}
+	var sizeErr, fillErr error
+	r.grid, err = a.Info().Meta.Grid()
+	r.size, sizeErr = a.Info().Meta.CellBytes()
+	r.item, fillErr = a.Info().Meta.FillBytes()
+	if err := errors.Join(err, sizeErr, fillErr); err != nil {
+		a.Close()
+		return Result{Err: err}
+	}
 	e.mu.Lock()
-	e.arrays[op.Stream] = a
+	e.arrays[op.Stream] = r
 	e.mu.Unlock()
 	return Result{Info: a.Info()}
 }
@@ -229,7 +249,10 @@ func (e *Executor) read(ctx context.Context, op Operation) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
-	if v, ok := a.(store.Viewer); ok {
+	if r, done := e.readRepeat(a, op, cell, n); done {
+		return r
+	}
+	if v, ok := a.Array.(store.Viewer); ok {
 		return Result{Cell: cell, Data: v.View(op.Cell.Index), Lent: true}
 	}
 	if n > wire.MaxChunk {

@@ -94,7 +94,7 @@ func SpecOf(m *wire.PutMessage) (store.Spec, error) {
 	}
 	spec := store.Spec{
 		ID: store.ID(m.ID), Name: m.Name, Meta: *meta, NumPy: string(m.NumPy),
-		Digest: store.DigestKind(m.Digest), IfAbsent: m.IfAbsent, Resume: m.Resume,
+		Digest: store.DigestKind(m.Digest), IfAbsent: m.IfAbsent, Resume: m.Resume, Sparse: m.Sparse,
 	}
 	if m.Attributes != nil {
 		spec.Attributes = []byte(*m.Attributes)
@@ -323,6 +323,9 @@ func (s *Session) cancelPut(stream uint32, forget bool) {
 
 func (s *Session) onPutDone(op Operation, r Result) {
 	p := s.puts[op.Stream]
+	if op.Job == Repeat {
+		s.repeats--
+	}
 	if op.Job == Write && !op.Lent {
 		s.mem.Give(op.Data)
 	}
@@ -352,6 +355,8 @@ func (s *Session) onPutDone(op Operation, r Result) {
 				s.finish(op.Stream, p)
 			}
 		}
+	case Repeat:
+		s.onRepeated(op, p, r)
 	case Commit:
 		delete(s.puts, op.Stream)
 		if r.Err != nil {

@@ -21,6 +21,7 @@ type headerBody struct {
 	Array      jsontext.Value `json:"array"`
 	NumPy      jsontext.Value `json:"numpy,omitzero"`
 	Attributes string         `json:"attributes"`
+	Sparse     bool           `json:"sparse,omitzero"`
 	Digest     string         `json:"digest"`
 	Created    time.Time      `json:"created"`
 }
@@ -106,7 +107,7 @@ func encodeHeader(spec *store.Spec, created time.Time) ([]byte, error) {
 	}
 	return json.Marshal(headerBody{
 		ID: hex.EncodeToString(spec.ID[:]), Name: spec.Name, Array: wire, NumPy: numpyOf(spec),
-		Attributes: string(spec.Attributes), Digest: string(spec.Digest), Created: created,
+		Attributes: string(spec.Attributes), Sparse: spec.Sparse, Digest: string(spec.Digest), Created: created,
 	})
 }
 
@@ -134,6 +135,7 @@ func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
 		return spec, created, errors.New("the array is not in wire form")
 	}
 	spec.Name, spec.Meta, spec.NumPy = h.Name, z.Meta, string(h.NumPy)
+	spec.Sparse = h.Sparse
 	spec.Attributes, spec.Digest = []byte(h.Attributes), store.DigestKind(h.Digest)
 	return spec, h.Created.UTC(), store.CheckSpec(&spec)
 }
@@ -141,12 +143,14 @@ func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
 // A layout is what follows from a spec: the grid, the sizes and the place of the cells.
 type layout struct {
 	grid     array.Grid
+	plain    bool   // codec none
 	cellSize int    // raw bytes of a cell
 	fixed    int    // cellSize when every cell is stored as it is, at cell × cellSize; else 0
 	key      string // file name of the shard; "" when the array has no cells
 }
 
-func newLayout(m *array.Meta) (layout, error) {
+func newLayout(spec *store.Spec) (layout, error) {
+	m := &spec.Meta
 	grid, err := m.Grid()
 	if err != nil {
 		return layout{}, err
@@ -155,8 +159,8 @@ func newLayout(m *array.Meta) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	l := layout{grid: grid, cellSize: size}
-	if len(m.Codecs) == 0 {
+	l := layout{grid: grid, cellSize: size, plain: len(m.Codecs) == 0}
+	if len(m.Codecs) == 0 && !spec.Sparse {
 		l.fixed = size
 	}
 	if grid.Len() > 0 {
@@ -167,8 +171,8 @@ func newLayout(m *array.Meta) (layout, error) {
 
 // maxStored bounds the stored length of a cell.
 func (l layout) maxStored() int {
-	if l.fixed > 0 {
-		return l.fixed
+	if l.plain {
+		return l.cellSize
 	}
 	return l.cellSize + store.MaxCellGrowth
 }
@@ -284,7 +288,7 @@ func readHeader(src io.ReaderAt, file string, size int64) (*records, *sidecar, e
 	if s.spec, s.created, err = decodeHeader(body); err != nil {
 		return nil, nil, r.damaged(at, fmt.Sprintf("HEADER: %v", err))
 	}
-	if s.layout, err = newLayout(&s.spec.Meta); err != nil {
+	if s.layout, err = newLayout(&s.spec); err != nil {
 		return nil, nil, r.damaged(at, fmt.Sprintf("HEADER: %v", err))
 	}
 	s.table = s.layout.newTable(s.spec.Digest)

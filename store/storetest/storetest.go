@@ -174,7 +174,7 @@ func (s *Sample) cut(t testing.TB) {
 	for i := range grid.Len() {
 		data := make([]byte, size)
 		grid.Gather(data, s.Whole, i)
-		c := store.Cell{Index: i, CRC: crc32.Checksum(data, castagnoli)}
+		c := store.Cell{Index: i, Source: i, CRC: crc32.Checksum(data, castagnoli)}
 		if s.Digest == store.DigestSHA256 {
 			c.Leaf = sha256.Sum256(data)
 			root.Write(c.Leaf[:])

@@ -254,7 +254,7 @@ def flat_bytes(stored: Array) -> Bytes | None:
 
 
 @functools.lru_cache(maxsize=256)
-def array_json(layout: Layout, dims: tuple[str | None, ...] | None = None) -> str:
+def array_json(layout: Layout, dims: tuple[str | None, ...] | None = None, fill: str | None = None) -> str:
     """The members ``array`` and ``numpy`` of a PUT, without braces."""
     codecs: list[dict[str, Any]] = []
     if layout.order != tuple(range(len(layout.order))):
@@ -268,7 +268,7 @@ def array_json(layout: Layout, dims: tuple[str | None, ...] | None = None) -> st
         "data_type": _dtype.zarr_type(layout.item),
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": layout.cell}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": _dtype.zero_fill(layout.item),
+        "fill_value": _dtype.zero_fill(layout.item) if fill is None else json.loads(fill),
         "codecs": codecs,
     }
     if dims is not None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ndferry import _address, _array, _dtype, _messages
+from ndferry import _address, _array, _dtype, _messages, _sparse
 from ndferry._array import Array
 from ndferry._blocking import Driver
 from ndferry._core import Progress, Session
@@ -190,12 +190,11 @@ class Client:
         if id is not None and not _ID.fullmatch(id):
             raise InvalidError(f"put: id {id!r} is not 32 lower-case hex digits")
         cell = (chunks,) if isinstance(chunks, int) else chunks
-        layout = _array.make_layout(
-            _dtype.text_of(source.dtype),
-            source.shape,
-            _array.memory_order(source),
-            None if cell is None else tuple(map(int, cell)),
-        )
+        order = _array.memory_order(source)
+        chosen = None if cell is None else tuple(map(int, cell))
+        if chosen is None and "alias" in self._session.features:
+            chosen = _sparse.broadcast_cell(source, order)
+        layout = _array.make_layout(_dtype.text_of(source.dtype), source.shape, order, chosen)
         operation = self._session.put(
             name,
             source,

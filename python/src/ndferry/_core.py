@@ -26,7 +26,7 @@ from typing import Final
 
 import numpy as np
 
-from ndferry import _messages, _payloads, _wire
+from ndferry import _messages, _payloads, _sparse, _wire
 from ndferry._array import Array, Layout
 from ndferry._cells import Source, Target, check_out
 from ndferry._errors import (
@@ -42,6 +42,7 @@ from ndferry._errors import (
 from ndferry._frames import Inbox, Operation, Outbox, Send
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
 from ndferry._region import Part
+from ndferry._sparse import Plan, Step
 from ndferry._wire import MIB, MIN_COST, TRAILER_SIZE, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
@@ -62,11 +63,14 @@ class Session:
         The connection is at a boundary and the next operation may begin.
     server : str
         What the server calls itself, once `hello` is done.
+    features : frozenset
+        The optional parts of the protocol that the server speaks, once `hello` is done.
     """
 
     def __init__(self, software: str) -> None:
         self.idle = True
         self.server = ""
+        self.features: frozenset[str] = frozenset()
         self._software = software
         self._inbox = Inbox()
         self._credit = 0
@@ -81,7 +85,7 @@ class Session:
             {
                 "versions": _wire.VERSIONS,
                 "software": self._software,
-                "features": [],
+                "features": ["alias", "fill"],
                 "codecs": ["none"],
                 "digests": ["crc32c", "sha256"],
                 "credit": _wire.MAX_CREDIT,
@@ -102,6 +106,7 @@ class Session:
                 code="version",
             )
         self.server = message.get("software", "")
+        self.features = frozenset(message.get("features", ()))
         self._credit = message["credit"]
         self.idle = True
 
@@ -131,11 +136,12 @@ class Session:
         """Send an array (§5.1). `array` must have the dtype, shape and memory order of `layout`."""
         stream = self._begin()
         out = Outbox()
-        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent, dims)
+        plan = _sparse.plan(array, layout, self.features)
+        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent, dims, plan)
         out.add(_wire.pack_frame(Kind.PUT, stream, request))
         leaves = bytearray() if digest == "sha256" else None
         try:
-            yield from self._send_cells(stream, out, array, layout, leaves, progress)
+            yield from self._send_cells(stream, out, array, layout, plan, leaves, progress)
             root = b"" if leaves is None else _payloads.dumps({"root": layout.root(bytes(leaves))})
             out.add(_wire.pack_frame(Kind.FINISH, stream, root, index=layout.cells))
             yield out.take()
@@ -154,25 +160,32 @@ class Session:
     def get(self, name: str, out: Array | None, progress: Progress | None) -> Operation[Array]:
         """Receive an array (§5.2), into `out` when it is given."""
         stream = self._begin()
-        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name})))
+        yield from self._request(
+            _wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name, "takes": ["alias", "fill"]}))
+        )
         _, payload = yield from self._next(stream, Kind.META)
         stat, layout = _payloads.meta_to_read(payload)
         try:
             if stat.codec != "none":
                 raise UnsupportedError(f"get {name!r}: codec {stat.codec!r} is not known to this version")
             result = layout.empty() if out is None else check_out(out, layout)
-            target = Target(result, layout, stat.digest.kind == "sha256")
+            target = Target(result, layout, stat.digest.kind == "sha256", stat.fill_value)
         except (Error, MemoryError):
             yield from self._abandon(stream)
             raise
         done = 0
         while True:
-            header = yield from self._next_header(stream, Kind.CHUNK, Kind.DONE)
+            header = yield from self._next_header(stream, Kind.CHUNK, Kind.ALIAS, Kind.FILL, Kind.DONE)
             if header.kind == Kind.DONE:
                 yield from self._inbox.payload(header)
                 break
-            problem: Exception | None = yield from self._receive_cell(header, target)
-            done += 1
+            problem: Exception | None = None
+            if header.kind == Kind.CHUNK:
+                problem = yield from self._receive_cell(header, target)
+                done += 1
+            else:
+                yield from self._receive_repeat(header, target)
+                done += header.raw
             if problem is None and progress:
                 problem = _call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
             if problem is not None:
@@ -197,7 +210,8 @@ class Session:
         """Receive some cells of an array (§5.2), which must still be that of the transfer `id`."""
         stream = self._begin()
         part.want(ranges)
-        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name, "cells": ranges})))
+        request = {"name": name, "cells": ranges, "takes": ["fill"]}
+        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps(request)))
         _, payload = yield from self._next(stream, Kind.META)
         stat, layout = _payloads.meta(payload)
         if stat.id != id or layout != part.layout:
@@ -205,12 +219,17 @@ class Session:
             raise ConflictError(f"read {name!r}: the array was replaced since it was opened: open it again")
         done = 0
         while True:
-            header = yield from self._next_header(stream, Kind.CHUNK, Kind.DONE)
+            header = yield from self._next_header(stream, Kind.CHUNK, Kind.FILL, Kind.DONE)
             if header.kind == Kind.DONE:
                 yield from self._inbox.payload(header)
                 break
-            problem = yield from self._receive_cell(header, part)
-            done += 1
+            problem = None
+            if header.kind == Kind.CHUNK:
+                problem = yield from self._receive_cell(header, part)
+                done += 1
+            else:
+                yield from self._receive_repeat(header, part)
+                done += header.raw
             if problem is not None:
                 yield from self._abandon(stream)
                 raise problem
@@ -266,13 +285,42 @@ class Session:
         out: Outbox,
         array: Array,
         layout: Layout,
+        plan: Plan,
         leaves: bytearray | None,
         progress: Progress | None,
     ) -> Operation[None]:
         source = Source(array, layout)
+        if plan.fill is not None:
+            out.add(_wire.pack_header(Kind.FILL, stream, index=0, raw=layout.cells))
+            if leaves is not None:
+                leaves += source.leaves_of_fill()
+        for step in plan.steps:
+            if step.source is None:
+                yield from self._send_run(stream, out, source, step, leaves, progress)
+                continue
+            payload = step.source.to_bytes(8, "little")
+            out.add(_wire.pack_frame(Kind.ALIAS, stream, payload, index=step.first, raw=step.count))
+            if leaves is not None:
+                for cell in range(step.source, step.source + step.count):
+                    leaves += leaves[32 * cell : 32 * cell + 32]
+        if progress:
+            if out.size:
+                yield out.take()
+            yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
+
+    def _send_run(
+        self,
+        stream: int,
+        out: Outbox,
+        source: Source,
+        step: Step,
+        leaves: bytearray | None,
+        progress: Progress | None,
+    ) -> Operation[None]:
+        layout = source.layout
         cost = max(layout.cell_bytes, MIN_COST)
         sent = 0
-        for cell in range(layout.cells):
+        for cell in range(step.first, step.first + step.count):
             if self._credit < cost or sent >= POLL_EVERY:
                 sent = 0
                 yield from self._listen(stream, out, cost)
@@ -295,10 +343,6 @@ class Session:
             out.add(_wire.pack_trailer(crc))
             if leaf is not None and leaves is not None:
                 leaves += leaf.digest()
-        if progress:
-            if out.size:
-                yield out.take()
-            yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
 
     def _report(self, stream: int, progress: Progress, done: int, total: int) -> Operation[None]:
         """Between two cells: call `progress`; when it raises, end the operation."""
@@ -354,6 +398,17 @@ class Session:
         if leaf is not None and target.leaves is not None:
             target.leaves[cell] = np.frombuffer(leaf.digest(), np.uint8)
         return None
+
+    def _receive_repeat(self, header: Header, target: Target | Part) -> Operation[None]:
+        """Receive one ALIAS or FILL (§5.8)."""
+        payload = yield from self._inbox.payload(header)
+        source = int.from_bytes(payload, "little") if header.kind == Kind.ALIAS else None
+        if source is not None and source >= header.number:
+            raise ProtocolError(f"wire: ALIAS of cell {header.number} to {source}, which is not before (§5.8)")
+        for step in range(header.raw):
+            if not target.expects(header.number + step):
+                raise ProtocolError(f"wire: cell {header.number + step} is out of range or came twice (§5.2)")
+            target.repeat(header.number + step, None if source is None else source + step)
 
     # ---- frames
 

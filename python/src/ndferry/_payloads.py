@@ -10,6 +10,7 @@ from ndferry import _array, _messages
 from ndferry._array import Layout
 from ndferry._errors import ProtocolError
 from ndferry._receipt import Entry, Receipt, Stat
+from ndferry._sparse import Plan
 from ndferry._wire import Kind
 
 
@@ -25,11 +26,16 @@ def put_json(
     attributes: str,
     if_absent: bool,
     dims: tuple[str | None, ...] | None,
+    plan: Plan,
 ) -> bytes:
     """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
-    parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{_array.array_json(layout, dims)},"digest":"{digest}"']
+    parts = [
+        f'{{"name":{json.dumps(name)},"id":"{id}",{_array.array_json(layout, dims, plan.fill)},"digest":"{digest}"'
+    ]
     if attributes != "{}":
         parts.append(f',"attributes":{json.dumps(attributes, ensure_ascii=False)}')
+    if plan.sparse:
+        parts.append(',"sparse":true')
     if if_absent:
         parts.append(',"if_absent":true')
     return "".join((*parts, "}")).encode()
@@ -67,6 +73,7 @@ def meta(payload: bytes) -> tuple[Stat, Layout]:
         digest=_messages.digest_of(message["digest"]),
         durability=message["durability"],
         attrs=message["attributes"],
+        fill_value=message["array"].get("fill_value"),
         dims=_array.parse_dims(message["array"], len(layout.shape)),
         created=_messages.time_of(message["created"]),
     )

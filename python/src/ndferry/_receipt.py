@@ -60,6 +60,8 @@ class Stat:
         The user's attributes.
     dims
         Names of the axes.
+    fill_value
+        What elements of chunks that are not stored are, as Zarr writes it in JSON.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Stat:
     durability: str
     attrs: dict[str, Any]
     dims: tuple[str | None, ...]
+    fill_value: Any
     created: datetime.datetime
 
 

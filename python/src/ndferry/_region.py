@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ndferry._array import Array, Layout, as_items, invert
+from ndferry._cells import fill_array
+from ndferry._errors import ProtocolError
 from ndferry._wire import PIECE
 
 Places: TypeAlias = "slice | npt.NDArray[np.intp]"
@@ -229,7 +231,8 @@ def _listed(indices: npt.NDArray[np.intp], length: int, size: int) -> Axis:
 class Part:
     """The target of a GET of some cells: what `Selection` takes of each. See `ndferry._cells.Target`."""
 
-    def __init__(self, selection: Selection, layout: Layout, result: Array) -> None:
+    def __init__(self, selection: Selection, layout: Layout, result: Array, fill: Any) -> None:
+        self._fill = fill
         self.layout = layout
         self.leaves = None
         self._selection = selection
@@ -258,6 +261,13 @@ class Part:
         """The buffer, in pieces."""
         for start in range(0, len(self._bytes), PIECE):
             yield self._bytes[start : start + PIECE], False
+
+    def repeat(self, cell: int, source: int | None) -> None:
+        """A cell of the fill value."""
+        if source is not None:
+            raise ProtocolError("wire: ALIAS in the answer to a GET that does not take it (§5.8)")
+        self._items[...] = fill_array(self.layout, self._fill)
+        self.finish(cell)
 
     def finish(self, cell: int) -> bool:
         """Copy what is wanted of a checked cell."""

@@ -72,7 +72,7 @@ class RemoteArray:
         """As NumPy's, for integers, slices, ``...``, and an array of integers or a mask on one axis."""
         selection = Selection(self._layout, key)
         result = selection.empty()
-        part = Part(selection, self._layout, result)
+        part = Part(selection, self._layout, result, self.stat.fill_value)
         self._client._read(self.stat.name, self.stat.id, part, selection, None)
         result = selection.shaped(result)
         return result if result.ndim or _is_array_key(key) else result[()]
