@@ -36,7 +36,13 @@ type ZarrArray struct {
 // objects with "must_understand": false), numbers out of range and lists over
 // their limits are refused. The result satisfies Meta.Check. Errors wrap ErrZarr,
 // ErrUnsupportedZarr, ErrUnsupportedDType or ErrShape.
-func ParseZarrArray(raw []byte) (*ZarrArray, error) {
+func ParseZarrArray(raw []byte) (*ZarrArray, error) { return parseZarrArray(raw, true) }
+
+// ParseForeignZarr is ParseZarrArray for arrays that others wrote: Codecs may be
+// any, and the result satisfies Meta.Check but for them.
+func ParseForeignZarr(raw []byte) (*ZarrArray, error) { return parseZarrArray(raw, false) }
+
+func parseZarrArray(raw []byte, ours bool) (*ZarrArray, error) {
 	doc, err := zarrDocument(raw, "array")
 	if err != nil {
 		return nil, err
@@ -84,9 +90,14 @@ func ParseZarrArray(raw []byte) (*ZarrArray, error) {
 	if err := z.parseCodecs(codecs, typeJSON, chunk); err != nil {
 		return nil, zarrWrap("codecs", err)
 	}
+	list := z.Codecs
+	if !ours {
+		z.Codecs = nil
+	}
 	if err := z.Check(); err != nil {
 		return nil, err
 	}
+	z.Codecs = list
 	if err := z.checkShard(); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ type ID [16]byte
 type DigestKind string
 
 const (
+	DigestNone   DigestKind = "none" // nothing was recorded: another program wrote the array
 	DigestCRC32C DigestKind = "crc32c"
 	DigestSHA256 DigestKind = "sha256"
 )

@@ -118,6 +118,7 @@ type Entry struct {
 	Bytes       int64     `json:"nbytes"`
 	StoredBytes int64     `json:"stored_bytes"`
 	Created     time.Time `json:"created"`
+	Digest      string    `json:"digest,omitzero"`
 }
 
 // EntriesMessage is a page of a list, §5.3.

@@ -76,7 +76,7 @@ func (a *app) printStat(st *client.Stat) error {
 		row("chunks", "%d of %v", info.ChunkCount, st.Chunks)
 		row("size", "%s (%d bytes), %s stored", formatSize(info.Bytes), info.Bytes, formatSize(info.StoredBytes))
 		row("codec", "%s", info.Codec)
-		row("digest", "%s", info.Digest)
+		row("digest", "%s", digestText(info.Digest))
 		if info.Root != "" {
 			row("root", "%s", info.Root)
 		}
@@ -86,6 +86,13 @@ func (a *app) printStat(st *client.Stat) error {
 		row("attributes", "%s", info.Attributes)
 		return table.Flush()
 	})
+}
+
+func digestText(kind string) string {
+	if kind == "none" {
+		return "none: another program wrote it, and there are no stored checks"
+	}
+	return kind
 }
 
 // orderText names the memory order as NumPy does.

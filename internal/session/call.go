@@ -100,7 +100,7 @@ func entriesOf(list []store.Info, more bool) wire.EntriesMessage {
 		}
 		m.Entries = append(m.Entries, wire.Entry{
 			Name: i.Name, DType: i.DType().String(), Shape: shape,
-			Bytes: i.Receipt.Bytes, StoredBytes: i.Receipt.StoredBytes, Created: i.Receipt.Created,
+			Bytes: i.Receipt.Bytes, StoredBytes: i.Receipt.StoredBytes, Created: i.Receipt.Created, Digest: string(i.Receipt.Digest),
 		})
 	}
 	return m

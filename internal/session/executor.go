@@ -263,6 +263,9 @@ func (e *Executor) read(ctx context.Context, op Operation) Result {
 		e.pool.Give(data)
 		return Result{Err: err}
 	}
+	if a.Info().Digest == store.DigestNone {
+		cell.CRC = wire.Checksum(data)
+	}
 	return Result{Cell: cell, Data: data}
 }
 

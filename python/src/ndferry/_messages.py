@@ -117,7 +117,7 @@ def _digest(value: Any) -> bool:
         return False
     if value.get("kind") == "sha256":
         return _hex(64)(value.get("root"))
-    return value.get("kind") == "crc32c"
+    return value.get("kind") in ("crc32c", "none")
 
 
 def _time(value: Any) -> bool:
@@ -157,6 +157,7 @@ _ENTRY: dict[str, tuple[Check, bool]] = {
     "nbytes": (_count(), _required),
     "stored_bytes": (_count(), _required),
     "created": (_time, _required),
+    "digest": (_text, _optional),
 }
 _BAD: dict[str, tuple[Check, bool]] = {
     "file": (_text, _required),

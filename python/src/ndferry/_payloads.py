@@ -96,4 +96,5 @@ def entry(message: dict[str, Any]) -> Entry:
         nbytes=message["nbytes"],
         stored_bytes=message["stored_bytes"],
         created=_messages.time_of(message["created"]),
+        digest=message.get("digest", ""),
     )

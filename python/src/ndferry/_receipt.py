@@ -11,7 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The digest of an array: `kind` is ``crc32c`` (one per chunk, no root) or ``sha256``."""
+    """The digest of an array: `kind` is ``crc32c`` (one per chunk, no root) or ``sha256``.
+
+    ``none``: another program wrote the array, and there are no stored checks.
+    """
 
     kind: str
     root: str | None = None
@@ -83,7 +86,7 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a listing."""
+    """One line of a listing. `digest` is ``none`` for an array that another program wrote: it has no stored checks."""
 
     name: str
     dtype: str
@@ -91,6 +94,7 @@ class Entry:
     nbytes: int
     stored_bytes: int
     created: datetime.datetime
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
