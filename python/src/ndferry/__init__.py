@@ -30,6 +30,7 @@ from ndferry._errors import (
 )
 from ndferry._receipt import Damage, Digest, Entry, Receipt, Report, Stat
 from ndferry._remote import RemoteArray
+from ndferry._zarr import register_zarr_types
 
 __all__ = [
     "CancelledError",
@@ -57,4 +58,5 @@ __all__ = [
     "TimeoutError",
     "UnsupportedError",
     "connect",
+    "register_zarr_types",
 ]
