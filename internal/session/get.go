@@ -196,6 +196,7 @@ func MetaMessage(i *store.Info) wire.MetaMessage {
 	m := wire.MetaMessage{
 		Name: i.Name, ID: wire.ID(i.ID), Array: jsontext.Value(meta), NumPy: i.NumPy, Attributes: "{}",
 		Bytes: i.Receipt.Bytes, StoredBytes: i.Receipt.StoredBytes, Cells: i.Receipt.Cells, Codec: i.Receipt.Codec,
+		CodecWhy: i.Receipt.CodecWhy, Validated: i.Receipt.Validated,
 		Digest: digestOf(&i.Receipt), Durability: i.Receipt.Durability, Created: i.Receipt.Created,
 	}
 	if i.Attributes != nil {
