@@ -74,6 +74,12 @@ func (o *PutOptions) codecParams(itemSize int) (codec.Params, error) {
 	return p, nil
 }
 
+// CheckCodec refuses an unknown codec, level, shuffle or link rate, as Put does before anything is sent. Errors say what is known.
+func (o *PutOptions) CheckCodec() error {
+	_, err := o.codecParams(1)
+	return err
+}
+
 // settle decides what auto means for this array on this connection, and writes the codec into the PUT.
 func (c *Client) settle(u *upload) error {
 	speaks := slices.Contains(c.peer.Codecs, wire.CodecBlosc)
