@@ -125,20 +125,18 @@ func TestCodec_refused(t *testing.T) {
 	far.Close()
 }
 
-// TestHostileChunks sends containers that lie, each in place of the second of two cells. Nothing may be stored and the connection goes on.
-func TestHostileChunks(t *testing.T) {
-	const size = 1 << 16
-	meta := array.Meta{Shape: array.Shape{2, size}, DType: dtype(t, "|u1"), Cell: array.Shape{1, size}, DimNames: array.DefaultDimNames("a", 2)}
-	meta.Codecs = []array.Codec{array.Blosc{CName: "zstd", CLevel: 5, Shuffle: "noshuffle", TypeSize: 1}.Codec()}
-	text, err := meta.AppendWire(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+// hostileSize is the raw size of the cells of TestHostileChunks.
+const hostileSize = 1 << 16
+
+// hostileChunks are containers that lie, by what they lie about, and a good one of each codec.
+func hostileChunks(t *testing.T) (hostile, good map[string][]byte) {
+	const size = hostileSize
 	raw := make([]byte, size)
 	for i := range raw {
 		raw[i] = byte(i * i >> 9)
 	}
-	good := map[string][]byte{}
+	good = map[string][]byte{}
+	var err error
 	for _, n := range []codec.Name{codec.LZ4, codec.Zlib, codec.Zstd} {
 		if good[n.String()], err = codec.AppendEncode(nil, raw, codec.Default(n, 1)); err != nil {
 			t.Fatal(err)
@@ -150,7 +148,7 @@ func TestHostileChunks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hostile := map[string][]byte{
+	hostile = map[string][]byte{
 		"more than raw":   edit(func(b []byte) []byte { le.PutUint32(b[4:], size+1); return b }),
 		"less than raw":   edit(func(b []byte) []byte { le.PutUint32(b[4:], size-1); return b }),
 		"huge":            edit(func(b []byte) []byte { le.PutUint32(b[4:], 1<<31-17); return b }),
@@ -174,6 +172,19 @@ func TestHostileChunks(t *testing.T) {
 			hostile[fmt.Sprintf("%s, bit at %d", name, at)] = flipped
 		}
 	}
+	return hostile, good
+}
+
+// TestHostileChunks sends containers that lie, each in place of the second of two cells. Nothing may be stored and the connection goes on.
+func TestHostileChunks(t *testing.T) {
+	const size = hostileSize
+	meta := array.Meta{Shape: array.Shape{2, size}, DType: dtype(t, "|u1"), Cell: array.Shape{1, size}, DimNames: array.DefaultDimNames("a", 2)}
+	meta.Codecs = []array.Codec{array.Blosc{CName: "zstd", CLevel: 5, Shuffle: "noshuffle", TypeSize: 1}.Codec()}
+	text, err := meta.AppendWire(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostile, good := hostileChunks(t)
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			st := open(t)
