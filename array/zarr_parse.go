@@ -27,6 +27,8 @@ type ZarrArray struct {
 	// Separator is "." or "/", between the numbers of a chunk's key.
 	Separator byte
 
+	foreign bool // codecs are not looked into
+
 	// V2Keys says that keys are "0.1" as in Zarr v2, not "c.0.1".
 	V2Keys bool
 }
@@ -47,7 +49,7 @@ func parseZarrArray(raw []byte, ours bool) (*ZarrArray, error) {
 	if err != nil {
 		return nil, err
 	}
-	z := &ZarrArray{Separator: '/'}
+	z := &ZarrArray{Separator: '/', foreign: !ours}
 	var typeJSON jsontext.Value
 	var chunk Shape
 	var codecs jsontext.Value

@@ -39,6 +39,7 @@ type Client struct {
 	credit uint64            // guarded by mu; raw bytes of cells that we may send
 	stream uint32            // guarded by mu; the newest
 	buf    []byte            // guarded by mu; a cell that has no memory of its own
+	rate   float64           // guarded by mu; bytes a second that the connection was seen to carry; 0: not seen yet
 
 	state  sync.Mutex
 	broken error // guarded by state; why the connection is closed

@@ -36,6 +36,7 @@ type serveFlags struct {
 	drain    time.Duration
 	mode     modeValue
 	insecure bool
+	validate string
 }
 
 func newServeCmd(a *app) *cobra.Command {
@@ -63,6 +64,8 @@ and remove every array. An address that other machines could reach needs
 	cmd.Flags().IntVar(&flags.workers, "workers", 0, "worker processes; only 0, none besides this one, is known yet")
 	cmd.Flags().DurationVar(&flags.drain, "drain", 30*time.Second, "how long what is in flight may take to finish at the end")
 	cmd.Flags().Var(&flags.mode, "socket-mode", "permission of Unix sockets")
+	cmd.Flags().StringVar(&flags.validate, "validate", session.ValidateFull,
+		"what is checked of a compressed chunk before it counts as received: full decodes it, header only looks at its header")
 	cmd.Flags().BoolVar(&flags.insecure, "insecure-no-auth", false, "allow addresses that other machines may reach")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		addrs, err := flags.check()
@@ -83,6 +86,8 @@ func (f *serveFlags) check() ([]client.Addr, error) {
 		return nil, usageErrorf("serve: --mem-limit is for --store mem:, not %s", f.store)
 	case f.workers != 0:
 		return nil, usageErrorf("serve: --workers %d: worker processes come in a later version; use 0", f.workers)
+	case f.validate != session.ValidateFull && f.validate != session.ValidateHeader:
+		return nil, usageErrorf("serve: --validate %q: want full or header", f.validate)
 	case f.drain < 0:
 		return nil, usageErrorf("serve: --drain %v: want a time that is not negative", f.drain)
 	}
@@ -115,7 +120,7 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 		return storeError(flags.store, err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	srv := worker.New(st, worker.Config{Session: session.Config{Software: "ndferry " + buildVersion()}, Log: a.log})
+	srv := worker.New(st, worker.Config{Session: session.Config{Software: "ndferry " + buildVersion(), Validate: flags.validate}, Log: a.log})
 	info := serveInfo{Store: flags.store, PID: os.Getpid()}
 	listeners, err := a.listen(ctx, flags, addrs, &info)
 	if err != nil {

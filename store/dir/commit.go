@@ -54,7 +54,7 @@ func (u *upload) receipt(root [32]byte) store.Receipt {
 	cells, bytes, _ := store.Sizes(&u.spec.Meta)
 	r := store.Receipt{
 		ID: u.spec.ID, Name: u.spec.Name, Bytes: bytes, StoredBytes: u.table.stored(), Cells: cells,
-		Codec: store.CodecName(&u.spec.Meta), Digest: u.spec.Digest, Durability: store.Durable, Created: u.s.now().UTC().Round(0),
+		Codec: store.CodecName(&u.spec.Meta), CodecWhy: u.spec.CodecWhy, Validated: u.spec.Validated, Digest: u.spec.Digest, Durability: store.Durable, Created: u.s.now().UTC().Round(0),
 	}
 	if r.Digest == store.DigestSHA256 {
 		r.Root = root

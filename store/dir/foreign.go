@@ -265,7 +265,7 @@ func (a *foreignArray) stored(key string, inner array.Shape) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if span.Length > maxForeignChunk+store.MaxCellGrowth {
+	if span.Length > maxForeignChunk+64<<10 {
 		return nil, fmt.Errorf("%w: chunk %s of %d bytes", store.ErrInvalid, key, span.Length)
 	}
 	raw := make([]byte, span.Length)

@@ -23,6 +23,8 @@ type headerBody struct {
 	Attributes string         `json:"attributes"`
 	Sparse     bool           `json:"sparse,omitzero"`
 	Digest     string         `json:"digest"`
+	CodecWhy   string         `json:"codec_why,omitempty"`
+	Validated  string         `json:"validated,omitempty"`
 	Created    time.Time      `json:"created"`
 }
 
@@ -43,6 +45,8 @@ type receiptBody struct {
 	StoredBytes int64      `json:"stored_bytes"`
 	Cells       int        `json:"cells"`
 	Codec       string     `json:"codec"`
+	CodecWhy    string     `json:"codec_why,omitempty"`
+	Validated   string     `json:"validated,omitempty"`
 	Digest      digestBody `json:"digest"`
 	Durability  string     `json:"durability"`
 	Created     time.Time  `json:"created"`
@@ -56,7 +60,7 @@ type digestBody struct {
 func encodeReceipt(r store.Receipt) receiptBody {
 	b := receiptBody{
 		Name: r.Name, ID: hex.EncodeToString(r.ID[:]), Bytes: r.Bytes, StoredBytes: r.StoredBytes, Cells: r.Cells,
-		Codec: r.Codec, Digest: digestBody{Kind: string(r.Digest)}, Durability: r.Durability, Created: r.Created,
+		Codec: r.Codec, CodecWhy: r.CodecWhy, Validated: r.Validated, Digest: digestBody{Kind: string(r.Digest)}, Durability: r.Durability, Created: r.Created,
 	}
 	if r.Digest == store.DigestSHA256 {
 		b.Digest.Root = hex.EncodeToString(r.Root[:])
@@ -67,7 +71,7 @@ func encodeReceipt(r store.Receipt) receiptBody {
 func (b *receiptBody) decode() (store.Receipt, error) {
 	r := store.Receipt{
 		Name: b.Name, Bytes: b.Bytes, StoredBytes: b.StoredBytes, Cells: b.Cells,
-		Codec: b.Codec, Digest: store.DigestKind(b.Digest.Kind), Durability: b.Durability, Created: b.Created.UTC(),
+		Codec: b.Codec, CodecWhy: b.CodecWhy, Validated: b.Validated, Digest: store.DigestKind(b.Digest.Kind), Durability: b.Durability, Created: b.Created.UTC(),
 	}
 	var err error
 	if r.ID, err = parseID(b.ID); err != nil {
@@ -107,7 +111,8 @@ func encodeHeader(spec *store.Spec, created time.Time) ([]byte, error) {
 	}
 	return json.Marshal(headerBody{
 		ID: hex.EncodeToString(spec.ID[:]), Name: spec.Name, Array: wire, NumPy: numpyOf(spec),
-		Attributes: string(spec.Attributes), Sparse: spec.Sparse, Digest: string(spec.Digest), Created: created,
+		Attributes: string(spec.Attributes), Sparse: spec.Sparse, Digest: string(spec.Digest),
+		CodecWhy: spec.CodecWhy, Validated: spec.Validated, Created: created,
 	})
 }
 
@@ -137,6 +142,7 @@ func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
 	spec.Name, spec.Meta, spec.NumPy = h.Name, z.Meta, string(h.NumPy)
 	spec.Sparse = h.Sparse
 	spec.Attributes, spec.Digest = []byte(h.Attributes), store.DigestKind(h.Digest)
+	spec.CodecWhy, spec.Validated = h.CodecWhy, h.Validated
 	return spec, h.Created.UTC(), store.CheckSpec(&spec)
 }
 
@@ -145,6 +151,7 @@ type layout struct {
 	grid     array.Grid
 	plain    bool   // codec none
 	cellSize int    // raw bytes of a cell
+	stored   int    // most bytes that a cell is stored in
 	fixed    int    // cellSize when every cell is stored as it is, at cell × cellSize; else 0
 	key      string // file name of the shard; "" when the array has no cells
 }
@@ -159,7 +166,7 @@ func newLayout(spec *store.Spec) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	l := layout{grid: grid, cellSize: size, plain: len(m.Codecs) == 0}
+	l := layout{grid: grid, cellSize: size, plain: len(m.Codecs) == 0, stored: store.MaxStored(m, size)}
 	if len(m.Codecs) == 0 && !spec.Sparse {
 		l.fixed = size
 	}
@@ -167,14 +174,6 @@ func newLayout(spec *store.Spec) (layout, error) {
 		l.key = array.ShardKey(len(m.Shape))
 	}
 	return l, nil
-}
-
-// maxStored bounds the stored length of a cell.
-func (l layout) maxStored() int {
-	if l.plain {
-		return l.cellSize
-	}
-	return l.cellSize + store.MaxCellGrowth
 }
 
 func (l layout) newTable(digest store.DigestKind) *table {
@@ -299,7 +298,7 @@ func readHeader(src io.ReaderAt, file string, size int64) (*records, *sidecar, e
 func (s *sidecar) apply(r *records, kind recordType, body []byte, at int64) error {
 	switch kind {
 	case recordCells:
-		if err := s.table.parseCells(body, s.layout.maxStored()); err != nil {
+		if err := s.table.parseCells(body, s.layout.stored); err != nil {
 			return r.damaged(at, err.Error())
 		}
 		s.end = r.off

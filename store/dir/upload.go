@@ -262,8 +262,8 @@ func (u *upload) place(cell store.Cell, size int) (int64, error) {
 		return 0, u.err
 	case cell.Index < 0 || cell.Index >= u.table.n:
 		return 0, fmt.Errorf("%w: cell %d of %d", store.ErrInvalid, cell.Index, u.table.n)
-	case u.layout.plain && size != u.layout.cellSize, size < 1, size > u.layout.maxStored():
-		return 0, fmt.Errorf("%w: cell %d has %d bytes, it should have %d", store.ErrInvalid, cell.Index, size, u.layout.maxStored())
+	case u.layout.plain && size != u.layout.cellSize, size < 1, size > u.layout.stored:
+		return 0, fmt.Errorf("%w: cell %d has %d bytes, it should have %d", store.ErrInvalid, cell.Index, size, u.layout.stored)
 	case u.table.has(cell.Index):
 		return 0, fmt.Errorf("%w: cell %d came twice", store.ErrInvalid, cell.Index)
 	}

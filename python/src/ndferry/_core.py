@@ -91,7 +91,8 @@ class Session:
                 "credit": _wire.MAX_CREDIT,
             }
         )
-        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, payload))
+        # With a line break at the end a server of a text protocol, such as HTTP, answers at once that it is one.
+        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, payload + b"\n"))
         header = yield from self._inbox.header()
         if header.kind == Kind.ERROR:
             raise (yield from self._error(header))
