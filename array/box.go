@@ -83,3 +83,29 @@ func (b *box) copy(axis int, dst, src []byte, itemSize int) {
 		b.copy(axis+1, dst[x*b.dstStrides[axis]:], src[x*b.srcStrides[axis]:], itemSize)
 	}
 }
+
+// Fill makes dst cell i of an array whose elements are all item; padding is
+// zero. It panics when the lengths do not fit.
+func (g Grid) Fill(dst []byte, i int, item []byte) {
+	g.itemSize(dst)
+	clear(dst)
+	b := g.block(i, len(item))
+	b.fill(0, dst, item)
+}
+
+func (b *block) fill(level int, cell, item []byte) {
+	if level == b.levels {
+		for at := 0; at < b.run; at += len(item) {
+			copy(cell[at:], item)
+		}
+		return
+	}
+	l := &b.loops[level]
+	if level == b.levels-1 && b.run == l.count*l.cellStride {
+		b.fill(b.levels, cell, item)
+		return
+	}
+	for x := range l.count {
+		b.fill(level+1, cell[x*l.cellStride:], item)
+	}
+}

@@ -70,3 +70,30 @@ func TestGrid_region(t *testing.T) {
 		}
 	})
 }
+
+// Fill is what gathering a constant array gives.
+func TestGrid_Fill(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ndim := rapid.IntRange(0, 4).Draw(t, "ndim")
+		shape, cell := make(Shape, ndim), make(Shape, ndim)
+		for i := range ndim {
+			shape[i] = rapid.IntRange(1, 7).Draw(t, "n")
+			cell[i] = rapid.IntRange(1, 5).Draw(t, "c")
+		}
+		order := Order(rapid.Permutation([]int(COrder(ndim))).Draw(t, "order"))
+		g, err := NewGrid(shape, cell, order)
+		if err != nil {
+			t.Fatal(err)
+		}
+		item := []byte{1, 2, 3}
+		src := bytes.Repeat(item, g.Elements())
+		for i := range g.Len() {
+			got, want := bytes.Repeat([]byte{9}, g.CellElements()*3), make([]byte, g.CellElements()*3)
+			g.Fill(got, i, item)
+			g.Gather(want, src, i)
+			if !bytes.Equal(got, want) {
+				t.Fatalf("cell %d of %v in %v, order %v: %x, want %x", i, shape, cell, order, got, want)
+			}
+		}
+	})
+}

@@ -64,7 +64,7 @@ func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOpti
 
 // get reads cells of an array, all when there are no ranges.
 func (c *Client) get(name string, ranges [][2]uint64, sink Sink, opts GetOptions) (*Stat, error) {
-	c.request(wire.Get, wire.GetMessage{Name: name, Cells: ranges})
+	c.request(wire.Get, wire.GetMessage{Name: name, Cells: ranges, Takes: []string{wire.FeatureFill}})
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
@@ -82,6 +82,9 @@ func (c *Client) get(name string, ranges [][2]uint64, sink Sink, opts GetOptions
 	}
 	d := &download{sink: sink, grid: grid, got: make([]bool, grid.Len()), missing: grid.Len()}
 	d.want(ranges)
+	if d.item, err = meta.FillBytes(); err != nil {
+		return nil, err
+	}
 	if d.size, err = meta.CellBytes(); err != nil {
 		return nil, err
 	}
@@ -135,6 +138,7 @@ type download struct {
 	sink    Sink
 	grid    array.Grid
 	size    int
+	item    []byte // an element of the fill value
 	got     []bool
 	missing int
 	leaves  [][32]byte
@@ -160,6 +164,11 @@ func (c *Client) cells(d *download, progress func(done, total int64)) error {
 			return nil
 		case h.Kind == wire.Credit || !h.Kind.Known():
 			continue
+		case h.Kind == wire.Fill:
+			if err := c.filled(d, h); err != nil {
+				return err
+			}
+			continue
 		case h.Kind != wire.Chunk:
 			return wire.Failf(wire.CodeProtocol, "%v among the cells of a GET", h.Kind)
 		}
@@ -170,6 +179,33 @@ func (c *Client) cells(d *download, progress func(done, total int64)) error {
 			progress(total-int64(d.missing)*int64(d.size), total)
 		}
 	}
+}
+
+// filled gives the sink cells of the fill value.
+func (c *Client) filled(d *download, h wire.Header) error {
+	for i := int(h.Index); i < int(h.Index)+int(h.Raw); i++ {
+		if i >= len(d.got) || d.got[i] {
+			return wire.Failf(wire.CodeProtocol, "cell %d came twice or was not asked for", i)
+		}
+		d.got[i] = true
+		d.missing--
+		place := d.sink.Place(i)
+		memory := place
+		if memory == nil {
+			memory = c.scratch(d.size)
+		}
+		d.grid.Fill(memory, i, d.item)
+		if d.leaves != nil {
+			d.leaves[i] = sha256.Sum256(memory)
+		}
+		if place != nil {
+			memory = nil
+		}
+		if err := d.sink.Cell(i, memory); err != nil {
+			return c.abandon(err)
+		}
+	}
+	return nil
 }
 
 // cell reads the payload of a CHUNK to its place.

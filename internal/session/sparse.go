@@ -44,7 +44,7 @@ func (e *Executor) repeat(ctx context.Context, op Operation) Result {
 			part := u.grid.Region(r.First + k).Count
 			leaf, ok := known[part.String()]
 			if !ok {
-				fillCell(cell, u.grid, r.First+k, u.item)
+				u.grid.Fill(cell, r.First+k, u.item)
 				leaf = sha256.Sum256(cell)
 				known[part.String()] = leaf
 			}
@@ -52,20 +52,6 @@ func (e *Executor) repeat(ctx context.Context, op Operation) Result {
 		}
 	}
 	return Result{Err: u.Repeat(ctx, r, leaves), Leaves: leaves}
-}
-
-// fillCell makes a cell of the fill value, with its padding of zeros.
-func fillCell(dst []byte, g array.Grid, i int, item []byte) {
-	region := g.Region(i)
-	part, err := array.NewGrid(region.Count, g.Cell(), g.Order())
-	if err != nil {
-		panic("session: a part of a checked grid: " + err.Error())
-	}
-	whole := make([]byte, region.Elements()*len(item))
-	for at := 0; at < len(whole); at += len(item) {
-		copy(whole[at:], item)
-	}
-	part.Gather(dst, whole, 0)
 }
 
 // readRepeat answers a ReadCell of a cell whose bytes need not be sent, or that has none. done is false for others.
@@ -78,7 +64,7 @@ func (e *Executor) readRepeat(a *reading, op Operation, cell store.Cell, n int) 
 		return Result{Err: fmt.Errorf("cell %d is the fill value and has no bytes: the client must take %q: %w", cell.Index, wire.FeatureFill, store.ErrInvalid)}, true
 	case n == 0:
 		data := e.pool.Take(a.size)
-		fillCell(data, a.grid, cell.Index, a.item)
+		a.grid.Fill(data, cell.Index, a.item)
 		cell.CRC, cell.Source = wire.Checksum(data), cell.Index
 		return Result{Cell: cell, Data: data}, true
 	case !slices.Contains(op.Takes, wire.FeatureAlias) || !a.Info().Sparse:
