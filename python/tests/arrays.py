@@ -85,16 +85,23 @@ def dtypes() -> Iterator[tuple[str, np.dtype[Any]]]:
     yield from STRUCTURED.items()
 
 
+def _fortran(array: Array) -> Array:
+    """A copy in Fortran order, with zeros between the fields of structures."""
+    holder: Array = np.zeros(array.shape, np.dtype([("", array.dtype)]), order="F")
+    holder["f0"][...] = array
+    return holder["f0"]
+
+
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "C": lambda a: a,
-    "F": lambda a: a.copy(order="F") if a.dtype.itemsize else a,
+    "F": lambda a: _fortran(a),
     "permuted": lambda a: (
         a.transpose(*range(1, a.ndim), 0).copy().transpose(a.ndim - 1, *range(a.ndim - 1))
         if a.ndim > 1 and a.dtype.itemsize
         else a
     ),
-    "strided": lambda a: a[(slice(None, None, 2),) * a.ndim],
-    "negative": lambda a: a[(slice(None, None, -1),) * a.ndim],
+    "strided": lambda a: a[(*(slice(None, None, 2),) * a.ndim, ...)],
+    "negative": lambda a: a[(*(slice(None, None, -1),) * a.ndim, ...)],
     "broadcast": lambda a: np.broadcast_to(a[:1], a.shape) if a.ndim and a.shape[0] else a,
 }
 

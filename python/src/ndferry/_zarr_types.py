@@ -20,7 +20,7 @@ except ImportError:  # pragma: no cover
     ml_dtypes = None  # type: ignore[assignment]
 
 
-class _Small(ZDType[Any, Any], HasItemSize):
+class _Small(ZDType[Any, Any], HasItemSize):  # type: ignore[misc]
     """A type of ml_dtypes."""
 
     _name: ClassVar[str]
@@ -29,7 +29,8 @@ class _Small(ZDType[Any, Any], HasItemSize):
     def _native(cls) -> np.dtype[Any]:
         if ml_dtypes is None:
             raise DataTypeValidationError(f"data type {cls._name} needs the package ml_dtypes")
-        return np.dtype(getattr(ml_dtypes, cls._name))
+        native: np.dtype[Any] = np.dtype(getattr(ml_dtypes, cls._name))
+        return native
 
     @classmethod
     def _check_native_dtype(cls, dtype: Any) -> Any:
@@ -94,7 +95,7 @@ def _small(name: str) -> type[_Small]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BFloat16(_Small, HasEndianness):
+class BFloat16(_Small, HasEndianness):  # type: ignore[misc]
     """bfloat16, in either byte order."""
 
     _name: ClassVar[str] = "bfloat16"
