@@ -17,7 +17,7 @@ from readers import cases, chunks_of, file_name
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("zarr 3.1.6", "zarr 3.4.2", "TensorStore", "zarrs", "xarray", "dask")
-OUTCOMES = ("equal", "raw", "refused")
+OUTCOMES = ("equal", "raw", "refused", "wrong")
 
 
 def written() -> dict[str, list[str]]:
