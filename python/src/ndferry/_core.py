@@ -255,11 +255,11 @@ class Session:
             crc = 0
             leaf = hashlib.sha256() if leaves is not None else None
             for piece in source.pieces(cell):
-                crc = crc32c(piece, crc)
-                if leaf is not None:
-                    leaf.update(piece)
                 if out.add(piece):
                     yield out.take()
+                crc = crc32c(piece, crc)  # behind the send, which has brought the piece into the cache
+                if leaf is not None:
+                    leaf.update(piece)
             out.add(_wire.pack_trailer(crc))
             if leaf is not None and leaves is not None:
                 leaves += leaf.digest()
