@@ -26,6 +26,11 @@ PROGRESS: Final = 64 * KIB
 _TIMEVAL = struct.Struct("@ll")
 
 
+def end_of(deadline: float | None) -> float | None:
+    """The monotonic time at which a call that begins now must have ended."""
+    return None if deadline is None else time.monotonic() + deadline
+
+
 class Driver:
     """A socket and its bounds on time. Owns the socket. For one thread at a time."""
 

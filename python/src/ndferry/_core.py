@@ -60,13 +60,17 @@ class Session:
         The connection is at a boundary and the next operation may begin.
     server : str
         What the server calls itself, once `hello` is done.
+    ended : bool
+        The running operation has sent its last frame, FINISH or CANCEL.
     """
 
-    def __init__(self, software: str) -> None:
+    def __init__(self, software: str, inbox: Inbox | None = None) -> None:
         self.idle = True
         self.server = ""
+        self.ended = False
         self._software = software
-        self._inbox = Inbox()
+        self._patient = True  # a server may be busy with a disk
+        self._inbox = inbox or Inbox()
         self._credit = 0
         self._stream = 0
 
@@ -75,17 +79,24 @@ class Session:
     def hello(self) -> Operation[None]:
         """Open the connection (§2). Must be the first operation."""
         self.idle = False
-        payload = _payloads.dumps(
+        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, self._hello(_wire.MAX_CREDIT)))
+        yield from self._greeted()
+        self.idle = True
+
+    def _hello(self, credit: int) -> bytes:
+        return _payloads.dumps(
             {
                 "versions": _wire.VERSIONS,
                 "software": self._software,
                 "features": [],
                 "codecs": ["none"],
                 "digests": ["crc32c", "sha256"],
-                "credit": _wire.MAX_CREDIT,
+                "credit": credit,
             }
         )
-        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, payload))
+
+    def _greeted(self) -> Operation[None]:
+        """Hear the HELLO of the other side."""
         header = yield from self._inbox.header()
         if header.kind == Kind.ERROR:
             raise (yield from self._error(header))
@@ -101,7 +112,6 @@ class Session:
             )
         self.server = message.get("software", "")
         self._credit = message["credit"]
-        self.idle = True
 
     def ping(self) -> Operation[None]:
         """Go to the server and back."""
@@ -135,6 +145,7 @@ class Session:
             yield from self._send_cells(stream, out, array, layout, leaves, progress)
             root = b"" if leaves is None else _payloads.dumps({"root": layout.root(bytes(leaves))})
             out.add(_wire.pack_frame(Kind.FINISH, stream, root, index=layout.cells))
+            self.ended = True
             yield out.take()
         except ConnectionError as broken:
             yield from self._last_words(broken)
@@ -331,6 +342,7 @@ class Session:
         if self._stream >= 1 << 32:
             raise ConnectionError("all stream numbers of this connection are used: connect again")
         self.idle = False
+        self.ended = False
         return self._stream
 
     def _wait(self) -> Operation[None]:
@@ -358,7 +370,7 @@ class Session:
     def _next_header(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[Header]:
         """The header of the next frame of one of `kinds` on `stream`; an ERROR is raised."""
         while True:
-            if patient:
+            if patient and self._patient:
                 yield from self._wait()
             header = yield from self._inbox.header()
             if header.kind in kinds and header.stream == stream:
@@ -415,6 +427,7 @@ class Session:
 
     def _abandon(self, stream: int) -> Operation[None]:
         """Cancel the operation and read what is still on its way. Leaves `idle` False when that is too much."""
+        self.ended = True
         yield Send([_wire.pack_header(Kind.CANCEL, stream)])
         drained = 0
         while drained <= DRAIN_LIMIT:
