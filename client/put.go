@@ -185,6 +185,7 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 		payload = wire.Encode(wire.FinishMessage{Root: wire.Root(u.meta.Root(u.leaves))})
 	}
 	c.out = wire.AppendFrame(c.out, finish, payload)
+	c.ended = true
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
@@ -208,6 +209,7 @@ func (c *Client) early() (done bool, r *Receipt, err error) {
 // giveUp cancels a Put whose source failed with why, and leaves the connection usable when the server answers.
 func (c *Client) giveUp(why error) error {
 	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream, Raw: 1}, nil)
+	c.ended = true
 	if c.flush() != nil {
 		return why
 	}

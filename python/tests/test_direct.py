@@ -334,3 +334,31 @@ def test_the_plain_receiver_as_a_program() -> None:
         line = process.stdout.readline()
         assert line.startswith("array <i4 [2, 3] 24 bytes\n"), line
         assert process.wait(20) == 0
+
+
+# ---- the command line at the other end
+
+
+def test_to_and_from_the_command_line(tmp_path: Path) -> None:
+    binary = EXAMPLES.parent / "bin" / "ndferry"
+    array = np.asfortranarray(np.random.default_rng(3).standard_normal((700, 900)))
+    command = [str(binary), "recv", "--listen", f"unix://{tmp_path}/s", str(tmp_path / "a.npy")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert "listening" in process.stderr.readline()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(f"{tmp_path}/s")
+            receipt = ndferry.send_array(sock, array, digest="sha256", chunks=(50, 100), attrs={"unit": "K"})
+        out, _ = process.communicate(timeout=20)
+        assert process.returncode == 0, out
+    assert receipt.digest.root
+    assert same(np.load(tmp_path / "a.npy"), array)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        to = f"127.0.0.1:{listener.getsockname()[1]}"
+        command = [str(binary), "send", str(tmp_path / "a.npy"), "--to", to, "--attr", "n=7", "--digest", "sha256"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            with listener.accept()[0] as sock:
+                received, attrs = ndferry.recv_array(sock)
+            assert process.wait(20) == 0
+    assert same(received, array)
+    assert attrs == {"n": 7}

@@ -167,7 +167,10 @@ class Receiver(Session):
             self._outstanding = 0
 
     def _refuse(self, stream: int, problem: Exception) -> Operation[Exception]:
-        """Tell the sender, throw away what still comes, and be at a boundary. Returns `problem`."""
+        """Tell the sender, throw away what still comes, and be at a boundary. Returns `problem`.
+
+        ERROR is the last frame of this side: a sender that is out of credit reads it.
+        """
         told = problem
         if isinstance(problem, MemoryError):
             told = problem = LimitError(f"receive: there is no memory for it: {problem}")
@@ -182,7 +185,6 @@ class Receiver(Session):
                 self.idle = True
                 return problem
             self._spend(header)
-            yield from self._grant()
 
     def _error(self, header: Header) -> Operation[Error]:
         error = yield from super()._error(header)
