@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy.typing as npt
 
@@ -93,6 +93,9 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise Error("a client belongs to its process and cannot be handed to another: call ndferry.connect there")
 
     def __repr__(self) -> str:
         return f"<ndferry.Client {self._addr}{' closed' if self._closed else ''}>"

@@ -221,18 +221,35 @@ def _error_frame(stream: int, error: Exception) -> bytes:
     )
 
 
-# ---- blocking
+# ---- the caller's socket
 
 
-@contextlib.contextmanager
-def _borrowed(sock: socket.socket, timeout: float | None) -> Generator[Driver, None, None]:
-    """Drive the caller's socket, and leave its timeout and its blocking mode as they were."""
+def check_stream(sock: socket.socket, timeout: float | None) -> None:
     if not isinstance(sock, socket.socket) or sock.type != socket.SOCK_STREAM:
         raise InvalidError(f"direct: {type(sock).__name__} is no stream socket")
     if isinstance(sock, ssl.SSLSocket):
         raise InvalidError("direct: TLS sockets are not carried: send through a plain socket or a socketpair")
     if timeout is not None and not timeout > 0:
         raise InvalidError(f"direct: timeout {timeout} is not above 0; None waits for ever")
+
+
+def leave(sock: socket.socket, session: Session, error: BaseException) -> None:
+    """After a failure: close what is at no boundary, and say so in the error."""
+    if not session.idle:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+    if isinstance(error, Error):
+        error.closed = not session.idle
+
+
+# ---- blocking
+
+
+@contextlib.contextmanager
+def _borrowed(sock: socket.socket, timeout: float | None) -> Generator[Driver, None, None]:
+    """Drive the caller's socket, and leave its timeout and its blocking mode as they were."""
+    check_stream(sock, timeout)
     before = sock.gettimeout()
     kernel = [(name, sock.getsockopt(socket.SOL_SOCKET, name, 16)) for name in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)]
     try:
@@ -251,12 +268,7 @@ def _drive(
         try:
             return driver.run(operation, end)
         except BaseException as error:
-            if not session.idle:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-                sock.close()
-            if isinstance(error, Error):
-                error.closed = not session.idle
+            leave(sock, session, error)
             raise
 
 
