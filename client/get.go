@@ -78,7 +78,7 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &download{sink: sink, grid: grid, got: make([]bool, grid.Len()), missing: grid.Len()}
+	d := &download{sink: sink, refuse: c.abandon, grid: grid, got: make([]bool, grid.Len()), missing: grid.Len()}
 	if d.size, err = meta.CellBytes(); err != nil {
 		return nil, err
 	}
@@ -109,6 +109,7 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 // download is a Get between META and DONE.
 type download struct {
 	sink    Sink
+	refuse  func(why error) error // ends the transfer and tells the other side
 	grid    array.Grid
 	size    int
 	got     []bool
@@ -172,7 +173,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	_, aborted, err := c.body(h, memory)
 	if err != nil {
 		if wire.CodeOf(err) == wire.CodeIntegrity {
-			return c.abandon(fmt.Errorf("cell %d is not what was stored: %w", i, err))
+			return d.refuse(fmt.Errorf("cell %d is not what was stored: %w", i, err))
 		}
 		return err
 	}
@@ -188,7 +189,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 		memory = nil
 	}
 	if err := d.sink.Cell(i, memory); err != nil {
-		return c.abandon(err)
+		return d.refuse(err)
 	}
 	return nil
 }

@@ -205,6 +205,7 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 		payload = wire.Encode(wire.FinishMessage{Root: wire.Root(u.meta.Root(u.leaves))})
 	}
 	c.out = wire.AppendFrame(c.out, finish, payload)
+	c.ended = true
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
@@ -228,6 +229,7 @@ func (c *Client) early() (done bool, r *Receipt, err error) {
 // giveUp cancels a Put whose source failed with why, and leaves the connection usable when the server answers.
 func (c *Client) giveUp(why error) error {
 	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream, Raw: 1}, nil)
+	c.ended = true
 	if c.flush() != nil {
 		return why
 	}
@@ -250,7 +252,9 @@ func (c *Client) scratch(size int) []byte {
 	return c.buf[:size]
 }
 
-// sendCell sends a CHUNK. A small one joins what is in out; of a large one each piece is added to the checksum right before it is written.
+// sendCell sends a CHUNK. A small one joins what is in out; of a large one each piece is
+// added to the checksum right after it was written: the write has brought it into the cache, in order, which the three lanes of
+// the checksum would not.
 func (c *Client) sendCell(h wire.Header, data []byte) error {
 	if len(data) <= readAhead {
 		c.out = wire.AppendFrame(c.out, h, data)
@@ -265,7 +269,6 @@ func (c *Client) sendCell(h wire.Header, data []byte) error {
 		n := min(wire.Piece, len(data))
 		piece := data[:n]
 		data = data[n:]
-		crc = wire.Update(crc, piece)
 		var err error
 		c.patience(c.nc.SetWriteDeadline)
 		if len(c.out) > 0 {
@@ -278,6 +281,7 @@ func (c *Client) sendCell(h wire.Header, data []byte) error {
 		if err != nil {
 			return c.lastWords(err)
 		}
+		crc = wire.Update(crc, piece)
 	}
 	c.out = wire.AppendTrailer(c.out, crc, wire.Whole)
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"ndferry/array"
 	"ndferry/client"
 )
 
@@ -60,10 +61,7 @@ memory; the receipt says which.`,
 		Args: cobra.RangeArgs(1, 2),
 	}
 	conn := addClientFlags(cmd)
-	cmd.Flags().Var(&flags.chunk, "chunk", "target size of a chunk, at most "+formatSize(client.MaxChunk))
-	flags.codec.add(cmd)
-	cmd.Flags().StringVar(&flags.digest, "digest", client.CRC32C, "what is recorded of each chunk: crc32c or sha256")
-	cmd.Flags().StringArrayVar(&flags.attrs, "attr", nil, "attribute `KEY=VALUE`; the value is JSON, or else a string; may be repeated")
+	flags.add(cmd)
 	cmd.Flags().BoolVar(&flags.ifAbsent, "if-absent", false, "fail with exit code 12 when the name is taken")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := putName(args)
@@ -77,6 +75,14 @@ memory; the receipt says which.`,
 		return a.put(cmd.Context(), conn, args[0], name, opts)
 	}
 	return cmd
+}
+
+// add gives a command the flags that say how an array is sent.
+func (f *putFlags) add(cmd *cobra.Command) {
+	cmd.Flags().Var(&f.chunk, "chunk", "target size of a chunk, at most "+formatSize(client.MaxChunk))
+	f.codec.add(cmd)
+	cmd.Flags().StringVar(&f.digest, "digest", client.CRC32C, "what is recorded of each chunk: crc32c or sha256")
+	cmd.Flags().StringArrayVar(&f.attrs, "attr", nil, "attribute `KEY=VALUE`; the value is JSON, or else a string; may be repeated")
 }
 
 // putName is the name to put under.
@@ -165,7 +171,10 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 		return err
 	}
 	p.finish()
-	took := a.now().Sub(begin)
+	return a.printReceipt(r, dtype, shape, a.now().Sub(begin))
+}
+
+func (a *app) printReceipt(r *client.Receipt, dtype array.DType, shape array.Shape, took time.Duration) error {
 	info := receiptInfo{
 		Name: r.Name, ID: r.ID.String(), DType: dtype.Name(), Shape: notNil(shape), Bytes: r.Bytes, StoredBytes: r.StoredBytes,
 		Chunks: r.Cells, Codec: r.Codec, CodecWhy: r.CodecWhy, Ratio: ratio(r.Bytes, r.StoredBytes), Validated: r.Validated, Digest: r.Digest, Root: r.Root, Durability: r.Durability, Created: r.Created,

@@ -60,13 +60,17 @@ class Session:
         The connection is at a boundary and the next operation may begin.
     server : str
         What the server calls itself, once `hello` is done.
+    ended : bool
+        The running operation has sent its last frame, FINISH or CANCEL.
     """
 
-    def __init__(self, software: str) -> None:
+    def __init__(self, software: str, inbox: Inbox | None = None) -> None:
         self.idle = True
         self.server = ""
+        self.ended = False
         self._software = software
-        self._inbox = Inbox()
+        self._patient = True  # a server may be busy with a disk
+        self._inbox = inbox or Inbox()
         self._credit = 0
         self._stream = 0
 
@@ -75,18 +79,25 @@ class Session:
     def hello(self) -> Operation[None]:
         """Open the connection (§2). Must be the first operation."""
         self.idle = False
-        payload = _payloads.dumps(
+        # With a line break at the end a server of a text protocol, such as HTTP, answers at once that it is one.
+        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, self._hello(_wire.MAX_CREDIT) + b"\n"))
+        yield from self._greeted()
+        self.idle = True
+
+    def _hello(self, credit: int) -> bytes:
+        return _payloads.dumps(
             {
                 "versions": _wire.VERSIONS,
                 "software": self._software,
                 "features": [],
                 "codecs": ["none"],
                 "digests": ["crc32c", "sha256"],
-                "credit": _wire.MAX_CREDIT,
+                "credit": credit,
             }
         )
-        # With a line break at the end a server of a text protocol, such as HTTP, answers at once that it is one.
-        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, payload + b"\n"))
+
+    def _greeted(self) -> Operation[None]:
+        """Hear the HELLO of the other side."""
         header = yield from self._inbox.header()
         if header.kind == Kind.ERROR:
             raise (yield from self._error(header))
@@ -102,7 +113,6 @@ class Session:
             )
         self.server = message.get("software", "")
         self._credit = message["credit"]
-        self.idle = True
 
     def ping(self) -> Operation[None]:
         """Go to the server and back."""
@@ -136,6 +146,7 @@ class Session:
             yield from self._send_cells(stream, out, array, layout, leaves, progress)
             root = b"" if leaves is None else _payloads.dumps({"root": layout.root(bytes(leaves))})
             out.add(_wire.pack_frame(Kind.FINISH, stream, root, index=layout.cells))
+            self.ended = True
             yield out.take()
         except ConnectionError as broken:
             yield from self._last_words(broken)
@@ -256,11 +267,11 @@ class Session:
             crc = 0
             leaf = hashlib.sha256() if leaves is not None else None
             for piece in source.pieces(cell):
-                crc = crc32c(piece, crc)
-                if leaf is not None:
-                    leaf.update(piece)
                 if out.add(piece):
                     yield out.take()
+                crc = crc32c(piece, crc)  # behind the send, which has brought the piece into the cache
+                if leaf is not None:
+                    leaf.update(piece)
             out.add(_wire.pack_trailer(crc))
             if leaf is not None and leaves is not None:
                 leaves += leaf.digest()
@@ -332,6 +343,7 @@ class Session:
         if self._stream >= 1 << 32:
             raise ConnectionError("all stream numbers of this connection are used: connect again")
         self.idle = False
+        self.ended = False
         return self._stream
 
     def _wait(self) -> Operation[None]:
@@ -359,7 +371,7 @@ class Session:
     def _next_header(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[Header]:
         """The header of the next frame of one of `kinds` on `stream`; an ERROR is raised."""
         while True:
-            if patient:
+            if patient and self._patient:
                 yield from self._wait()
             header = yield from self._inbox.header()
             if header.kind in kinds and header.stream == stream:
@@ -416,6 +428,7 @@ class Session:
 
     def _abandon(self, stream: int) -> Operation[None]:
         """Cancel the operation and read what is still on its way. Leaves `idle` False when that is too much."""
+        self.ended = True
         yield Send([_wire.pack_header(Kind.CANCEL, stream)])
         drained = 0
         while drained <= DRAIN_LIMIT:
