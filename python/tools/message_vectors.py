@@ -253,11 +253,12 @@ def codecs(put: dict[str, Any], receipt: dict[str, Any], meta: dict[str, Any]) -
     def of(*configurations: Any) -> dict[str, Any]:
         return metadata(codecs=[first, *({"name": "blosc", "configuration": c} for c in configurations)])
 
-    for name, changes in {
+    good: dict[str, dict[str, Any]] = {
         "zstd": {}, "lz4": {"cname": "lz4"}, "zlib": {"cname": "zlib", "clevel": 9},
         "bitshuffle": {"shuffle": "bitshuffle", "clevel": 0}, "typesize-255": {"typesize": 255},
         "blocksize": {"blocksize": 2**31 - 1},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, changes in good.items():
         yield valid(f"blosc-{name}", "5.6", "PUT", put | {"array": of(usual | changes)})
     short: dict[str, Any] = {"cname": "lz4", "clevel": 5, "shuffle": "noshuffle"}
     yield valid("blosc-noshuffle", "5.6", "PUT", put | {"array": of(short), "codec_why": "it is Sunday"})
