@@ -22,13 +22,14 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
-from ndferry import _messages, _payloads, _wire
+from ndferry import _codec, _messages, _payloads, _wire
 from ndferry._array import Array, Layout
 from ndferry._cells import Source, Target, check_out
+from ndferry._codec import Blosc
 from ndferry._errors import (
     CLOSING_CODES,
     ConnectionError,
@@ -36,11 +37,10 @@ from ndferry._errors import (
     IntegrityError,
     ProtocolError,
     TimeoutError,
-    UnsupportedError,
 )
 from ndferry._frames import Inbox, Operation, Outbox, Send
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
-from ndferry._wire import MIB, MIN_COST, TRAILER_SIZE, Header, Kind, crc32c
+from ndferry._wire import MIB, MIN_COST, PIECE, TRAILER_SIZE, Bytes, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -62,12 +62,18 @@ class Session:
         What the server calls itself, once `hello` is done.
     ended : bool
         The running operation has sent its last frame, FINISH or CANCEL.
+    codecs : tuple of str
+        The chunk codecs that it decodes.
     """
+
+    decodes: ClassVar[tuple[str, ...]] = ("none", "blosc")
+    """The chunk codecs that this side decodes."""
 
     def __init__(self, software: str, inbox: Inbox | None = None) -> None:
         self.idle = True
         self.server = ""
         self.ended = False
+        self.codecs: tuple[str, ...] = ("none",)
         self._software = software
         self._patient = True  # a server may be busy with a disk
         self._inbox = inbox or Inbox()
@@ -90,7 +96,7 @@ class Session:
                 "versions": _wire.VERSIONS,
                 "software": self._software,
                 "features": [],
-                "codecs": ["none"],
+                "codecs": self.decodes,
                 "digests": ["crc32c", "sha256"],
                 "credit": credit,
             }
@@ -112,6 +118,7 @@ class Session:
                 code="version",
             )
         self.server = message.get("software", "")
+        self.codecs = tuple(message.get("codecs", ("none",)))
         self._credit = message["credit"]
 
     def ping(self) -> Operation[None]:
@@ -135,15 +142,20 @@ class Session:
         attributes: str,
         if_absent: bool,
         progress: Progress | None,
+        codec: Blosc | None = None,
+        codec_why: str = "",
     ) -> Operation[Receipt]:
         """Send an array (§5.1). `array` must have the dtype, shape and memory order of `layout`."""
         stream = self._begin()
         out = Outbox()
-        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent)
+        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent, codec, codec_why)
         out.add(_wire.pack_frame(Kind.PUT, stream, request))
         leaves = bytearray() if digest == "sha256" else None
         try:
-            yield from self._send_cells(stream, out, array, layout, leaves, progress)
+            if codec is None:
+                yield from self._send_cells(stream, out, array, layout, leaves, progress)
+            else:
+                yield from self._send_encoded(stream, out, Source(array, layout), layout, codec, leaves, progress)
             root = b"" if leaves is None else _payloads.dumps({"root": layout.root(bytes(leaves))})
             out.add(_wire.pack_frame(Kind.FINISH, stream, root, index=layout.cells))
             self.ended = True
@@ -167,26 +179,19 @@ class Session:
         _, payload = yield from self._next(stream, Kind.META)
         stat, layout = _payloads.meta_to_read(payload)
         try:
-            if stat.codec != "none":
-                raise UnsupportedError(f"get {name!r}: codec {stat.codec!r} is not known to this version")
             result = layout.empty() if out is None else check_out(out, layout)
             target = Target(result, layout, stat.digest.kind == "sha256")
         except (Error, MemoryError):
             yield from self._abandon(stream)
             raise
-        done = 0
-        while True:
-            header = yield from self._next_header(stream, Kind.CHUNK, Kind.DONE)
-            if header.kind == Kind.DONE:
-                yield from self._inbox.payload(header)
-                break
-            problem: Exception | None = yield from self._receive_cell(header, target)
-            done += 1
-            if problem is None and progress:
-                problem = _call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
-            if problem is not None:
-                yield from self._abandon(stream)
-                raise problem
+        if stat.codec == "none":
+            header, done = yield from self._receive_cells(stream, target, None, progress)
+        else:
+            with _codec.Pipeline() as pipeline:
+                header, done = yield from self._receive_cells(stream, target, pipeline, progress)
+                self.idle = header.number == done == layout.cells
+                while len(pipeline):
+                    pipeline.take()
         if header.number != done or done != layout.cells:
             raise ProtocolError(f"wire: DONE after {done} of {layout.cells} cells, it says {header.number} (§5.2)")
         self.idle = True
@@ -280,6 +285,50 @@ class Session:
                 yield out.take()
             yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
 
+    def _send_encoded(
+        self,
+        stream: int,
+        out: Outbox,
+        source: Source,
+        layout: Layout,
+        codec: Blosc,
+        leaves: bytearray | None,
+        progress: Progress | None,
+    ) -> Operation[None]:
+        """As `_send_cells`, with cells that threads encode while earlier ones are sent."""
+        cost = max(layout.cell_bytes, MIN_COST)
+        sent = cell = ahead = 0
+
+        def encode(raw: Bytes) -> tuple[bytes, int, bytes]:
+            data = codec.encode(raw)
+            return data, crc32c(data), hashlib.sha256(raw).digest() if leaves is not None else b""
+
+        with _codec.Pipeline() as pipeline:
+            while cell < layout.cells:
+                while ahead < layout.cells and not pipeline.full:
+                    pipeline.submit(encode, source.whole(ahead))
+                    ahead += 1
+                if self._credit < cost or sent >= POLL_EVERY:
+                    sent = 0
+                    yield from self._listen(stream, out, cost)
+                    if progress:
+                        yield from self._report(stream, progress, cell * layout.cell_bytes, layout.nbytes)
+                self._credit -= cost
+                data, crc, leaf = pipeline.take()
+                sent += len(data)
+                out.add(_wire.pack_header(Kind.CHUNK, stream, len(data), index=cell, raw=layout.cell_bytes))
+                for start in range(0, len(data), PIECE):
+                    if out.add(data[start : start + PIECE]):
+                        yield out.take()
+                out.add(_wire.pack_trailer(crc))
+                if leaves is not None:
+                    leaves += leaf
+                cell += 1
+        if out.size:
+            yield out.take()
+        if progress:
+            yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
+
     def _report(self, stream: int, progress: Progress, done: int, total: int) -> Operation[None]:
         """Between two cells: call `progress`; when it raises, end the operation."""
         problem = _call(progress, done, total)
@@ -302,6 +351,29 @@ class Session:
                 yield from self._inbox.payload(header)
 
     # ---- receiving
+
+    def _receive_cells(
+        self, stream: int, target: Target, pipeline: _codec.Pipeline | None, progress: Progress | None
+    ) -> Operation[tuple[Header, int]]:
+        """Receive CHUNK frames up to DONE, which is returned with their number."""
+        layout = target.layout
+        done = 0
+        while True:
+            header = yield from self._next_header(stream, Kind.CHUNK, Kind.DONE)
+            if header.kind == Kind.DONE:
+                yield from self._inbox.payload(header)
+                return header, done
+            problem: Exception | None
+            if pipeline is None:
+                problem = yield from self._receive_cell(header, target)
+            else:
+                problem = yield from self._receive_encoded(header, target, pipeline)
+            done += 1
+            if problem is None and progress:
+                problem = _call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
+            if problem is not None:
+                yield from self._abandon(stream)
+                raise problem
 
     def _receive_cell(self, header: Header, target: Target) -> Operation[IntegrityError | None]:
         """Receive one CHUNK into `target`. What is wrong with its bytes is returned: the next frame can follow."""
@@ -335,6 +407,39 @@ class Session:
         if leaf is not None and target.leaves is not None:
             target.leaves[cell] = np.frombuffer(leaf.digest(), np.uint8)
         return None
+
+    def _receive_encoded(
+        self, header: Header, target: Target, pipeline: _codec.Pipeline
+    ) -> Operation[IntegrityError | None]:
+        """As `_receive_cell`, with cells that threads decode while later ones are received."""
+        layout = target.layout
+        cell = header.number
+        if cell >= layout.cells or target.seen[cell]:
+            raise ProtocolError(f"wire: cell {cell} of {layout.cells} is out of range or came twice (§5.2)")
+        if header.raw != layout.cell_bytes or not 0 <= header.length - _codec.OVERHEAD <= layout.cell_bytes:
+            raise ProtocolError(
+                f"wire: cell {cell} has {header.raw} bytes in {header.length}, not {layout.cell_bytes} (§5.6)"
+            )
+        target.seen[cell] = True
+        data = np.empty(header.length, np.uint8)
+        yield from self._inbox.fill(data)
+        try:
+            whole = _wire.parse_trailer((yield from self._inbox.small(TRAILER_SIZE)), crc32c(data))
+        except IntegrityError as error:
+            return IntegrityError(f"cell {cell}: {error}", cell=cell)
+        if not whole:
+            yield from self._next_header(header.stream)  # the ERROR that must follow is raised
+
+        def decode() -> None:
+            raw = target.room(cell)
+            _codec.decode(data, raw, cell)
+            if target.leaves is not None:
+                target.leaves[cell] = np.frombuffer(hashlib.sha256(raw).digest(), np.uint8)
+            if not target.put(cell, raw):
+                raise IntegrityError(f"cell {cell}: its padding is not zero (§5.6)", cell=cell)
+
+        pipeline.submit(decode)
+        return _finished(pipeline) if pipeline.full else None
 
     # ---- frames
 
@@ -446,6 +551,15 @@ class Session:
             if header.kind in (Kind.DONE, Kind.RECEIPT):
                 self.idle = True
                 return
+
+
+def _finished(pipeline: _codec.Pipeline) -> IntegrityError | None:
+    """Wait for the oldest cell that is being decoded."""
+    try:
+        pipeline.take()
+    except IntegrityError as error:
+        return error
+    return None
 
 
 def _call(progress: Progress, done: int, total: int) -> Exception | None:

@@ -66,6 +66,8 @@ class Sender(Session):
 class Receiver(Session):
     """The side that wants the array: a server for one PUT."""
 
+    decodes = ("none",)
+
     def __init__(self) -> None:
         super().__init__(_requests.SOFTWARE, Inbox(exact=True, to_client=False))
         self._outstanding = 0
