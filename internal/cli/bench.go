@@ -18,6 +18,7 @@ import (
 	"ndferry/client"
 	"ndferry/internal/bench"
 	"ndferry/internal/bench/transfer"
+	"ndferry/internal/session"
 )
 
 func newBenchCmd(a *app) *cobra.Command {
@@ -26,8 +27,8 @@ func newBenchCmd(a *app) *cobra.Command {
 	return cmd
 }
 
-// codecs are those that bench transfer knows; all are measured when none is asked for.
-var codecs = []string{"none"}
+// codecs are those that bench transfer knows. Without --codec the first three are measured.
+var codecs = []string{"none", "zlib", "lz4", "zstd", "auto"}
 
 // benchFlags are the flags of bench transfer.
 type benchFlags struct {
@@ -71,7 +72,7 @@ start it with --server on one, and with --to on the other.`,
 	f.StringVar(&flags.shape, "shape", "1000,1000", "shape of the array, `N,N,...`")
 	f.StringVar(&flags.dtype, "dtype", "<f4", "dtype of the array, as NumPy writes it")
 	f.StringVar(&flags.data, "data", "normal", "what it is filled with: "+strings.Join(transfer.Kinds, ", ")+" or a FILE.npy")
-	f.StringSliceVar(&flags.codecs, "codec", codecs, "codecs to compare")
+	f.StringSliceVar(&flags.codecs, "codec", codecs[:3], "codecs to compare: none, zlib, lz4, zstd, auto")
 	f.StringVar(&flags.transport, "transport", "tcp", "tcp or unix, when both sides are here")
 	f.Var(&flags.chunk, "chunk", "target size of a chunk")
 	f.StringVar(&flags.digest, "digest", client.CRC32C, "crc32c or sha256")
@@ -84,7 +85,7 @@ start it with --server on one, and with --to on the other.`,
 	f.MarkHidden("round")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if flags.server {
-			serve := serveFlags{store: "mem:", listen: []string{flags.listen}, mode: 0o600, insecure: flags.insecure}
+			serve := serveFlags{store: "mem:", listen: []string{flags.listen}, mode: 0o600, insecure: flags.insecure, validate: session.ValidateFull}
 			addrs, err := serve.check()
 			if err != nil {
 				return err
@@ -147,6 +148,7 @@ func (a *app) benchTransfer(ctx context.Context, f *benchFlags) error {
 	}
 	put := client.PutOptions{ChunkBytes: int(f.chunk), Digest: f.digest}
 	if f.round {
+		put.Codec = f.codecs[0]
 		addr, _ := a.lookupEnv(bench.AddrEnv)
 		return transfer.Measure(ctx, addr, data, put, 1, func(r transfer.Round) {
 			line, _ := json.Marshal(r.Values(), json.Deterministic(true))
@@ -155,6 +157,7 @@ func (a *app) benchTransfer(ctx context.Context, f *benchFlags) error {
 	}
 	var rounds []bench.Round
 	for _, codec := range f.codecs {
+		put.Codec = codec
 		err := transfer.Measure(ctx, f.to, data, put, f.runs, func(r transfer.Round) {
 			rounds = append(rounds, bench.Round{Side: codec, Seconds: r.Put + r.Get, Values: r.Values()})
 		})
