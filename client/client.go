@@ -29,20 +29,31 @@ const readAhead = 16 << 10
 
 // Client is one connection to a server. Its methods may be called from any goroutine; they run one after another.
 type Client struct {
-	cfg Config // immutable after New
-	nc  net.Conn
+	cfg  Config                               // immutable after New
+	addr string                               // immutable after Dial; "" when there is no way back to the server
+	rest func(time.Duration) <-chan time.Time // immutable; time.After but in tests
 
 	mu     sync.Mutex
-	in     *bufio.Reader     // guarded by mu
+	in     reader            // guarded by mu
+	nc     net.Conn          // guarded by mu and state: both to change it
 	out    []byte            // guarded by mu; small frames, written before anything else
 	peer   wire.HelloMessage // guarded by mu
 	credit uint64            // guarded by mu; raw bytes of cells that we may send
 	stream uint32            // guarded by mu; the newest
+	ended  bool              // guarded by mu; FINISH or CANCEL, the last frame of a PUT, is in out or was written
 	buf    []byte            // guarded by mu; a cell that has no memory of its own
 	rate   float64           // guarded by mu; bytes a second that the connection was seen to carry; 0: not seen yet
 
 	state  sync.Mutex
 	broken error // guarded by state; why the connection is closed
+}
+
+// reader is what frames are read from: a bufio.Reader, or an exactReader that never reads ahead.
+type reader interface {
+	io.Reader
+	Peek(n int) ([]byte, error)
+	Discard(n int) (int, error)
+	Buffered() int
 }
 
 // Dial connects to a server, see ParseAddr, and opens the conversation. ctx bounds both.
@@ -56,7 +67,11 @@ func Dial(ctx context.Context, addr string, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: connect to %v: %w", a, err)
 	}
-	return New(ctx, nc, cfg)
+	c, err := New(ctx, nc, cfg)
+	if err == nil {
+		c.addr = addr
+	}
+	return c, err
 }
 
 // New opens the conversation on a connected stream, which it takes: it is closed with the client, and when New fails.
@@ -64,36 +79,42 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
 	if cfg.Software == "" {
 		cfg.Software = "ndferry-go"
 	}
-	c := &Client{cfg: cfg, nc: nc, in: bufio.NewReaderSize(nc, readAhead)}
-	err := c.call(ctx, "connect", "", func() error {
-		// The line break makes a server of some text protocol, such as HTTP, answer at once that it is one.
-		hello := append(wire.Encode(wire.NewHello(cfg.Software, wire.MaxCredit)), '\n')
-		c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
-		if err := c.flush(); err != nil {
-			return err
-		}
-		h, err := c.header()
-		if err != nil {
-			return err
-		}
-		b, err := c.control(h)
-		if err != nil {
-			return err
-		}
-		if h.Kind != wire.Hello {
-			return wire.Failf(wire.CodeProtocol, "the server began with %v", h.Kind)
-		}
-		if err := wire.Decode(b, &c.peer); err != nil {
-			return err
-		}
-		c.credit = c.peer.Credit
-		return c.peer.Check()
-	})
+	c := &Client{cfg: cfg, nc: nc, rest: time.After, in: bufio.NewReaderSize(nc, readAhead)}
+	err := c.call(ctx, "connect", "", func() error { return c.greet(wire.MaxCredit) })
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// greet sends our HELLO and hears the other side's.
+func (c *Client) greet(credit uint64) error {
+	// The line break makes a server of some text protocol, such as HTTP, answer at once that it is one.
+	hello := append(wire.Encode(wire.NewHello(c.cfg.Software, credit)), '\n')
+	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
+	if err := c.flush(); err != nil {
+		return err
+	}
+	h, err := c.header()
+	if err != nil {
+		return err
+	}
+	b, err := c.control(h)
+	if err != nil {
+		return err
+	}
+	if h.Kind == wire.Fail {
+		return c.failure(h, b)
+	}
+	if h.Kind != wire.Hello {
+		return wire.Failf(wire.CodeProtocol, "the other side began with %v", h.Kind)
+	}
+	if err := wire.Decode(b, &c.peer); err != nil {
+		return err
+	}
+	c.credit = c.peer.Credit
+	return c.peer.Check()
 }
 
 func (c Config) timeout() time.Duration {
@@ -115,19 +136,20 @@ func (c *Client) Server() string {
 
 // Close closes the connection; a call that is under way ends with an error.
 func (c *Client) Close() error {
-	c.breakWith(ErrClosed)
-	return c.nc.Close()
+	return c.breakWith(ErrClosed)
 }
 
 // Err returns why the connection is closed, nil while it is usable.
 func (c *Client) Err() error { return c.whyBroken() }
 
-func (c *Client) breakWith(err error) {
+// breakWith closes the connection. ErrClosed is the last word.
+func (c *Client) breakWith(err error) error {
 	c.state.Lock()
 	defer c.state.Unlock()
-	if c.broken == nil {
+	if c.broken == nil || err == ErrClosed {
 		c.broken = err
 	}
+	return c.nc.Close()
 }
 
 func (c *Client) whyBroken() error {
@@ -151,11 +173,10 @@ func (c *Client) call(ctx context.Context, op, name string, f func() error) erro
 		return wrap(op, name, fmt.Errorf("the connection is closed: %w", why))
 	}
 	if err := ctx.Err(); err != nil {
-		return wrap(op, name, err)
+		return wrap(op, name, boundary{err})
 	}
 	stop := context.AfterFunc(ctx, func() {
 		c.breakWith(context.Cause(ctx))
-		c.nc.Close()
 	})
 	err := f()
 	stop()
@@ -175,7 +196,6 @@ func (c *Client) call(ctx context.Context, op, name string, f func() error) erro
 		err = fmt.Errorf("the server closed the connection: %w", err)
 	}
 	c.breakWith(err)
-	c.nc.Close()
 	return wrap(op, name, err)
 }
 
@@ -230,6 +250,7 @@ func (c *Client) lastWords(err error) error {
 // request begins a new stream with one frame.
 func (c *Client) request(kind wire.Kind, message any) {
 	c.stream++
+	c.ended = false
 	h := wire.Header{Kind: kind, Flags: wire.Critical, Stream: c.stream}
 	c.out = wire.AppendFrame(c.out, h, wire.Encode(message))
 }

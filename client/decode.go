@@ -77,6 +77,8 @@ func (r *decoder) finish() error {
 	r.first++
 	<-a.done
 	if a.err != nil {
+		r.d.got[a.cell] = false
+		r.d.missing++
 		f := wire.Failf(wire.CodeIntegrity, "cell %d cannot be decoded: %v", a.cell, a.err)
 		f.Cell = new(uint64(a.cell))
 		return f
@@ -85,7 +87,10 @@ func (r *decoder) finish() error {
 	if a.place == nil {
 		data = a.out
 	}
-	return r.d.sink.Cell(a.cell, data)
+	if err := r.d.sink.Cell(a.cell, data); err != nil {
+		return source{err}
+	}
+	return nil
 }
 
 // drain finishes all cells.
@@ -98,10 +103,12 @@ func (r *decoder) drain() error {
 	return nil
 }
 
-// stop waits until nothing writes into the sink's memory any more.
-func (r *decoder) stop() {
-	for ; r.first < r.next; r.first++ {
-		<-r.ring[r.first%len(r.ring)].done
+// keep finishes what came, also when the connection broke behind it, so that nothing writes into the sink's memory any more.
+func (r *decoder) keep() {
+	for r.first < r.next {
+		if err := r.finish(); err != nil {
+			continue // it counts as missing
+		}
 	}
 }
 
@@ -109,12 +116,12 @@ func (r *decoder) stop() {
 func (c *Client) compressed(d *download, h wire.Header) error {
 	memory, err := d.decoder.memory(int(h.Length))
 	if err != nil {
-		return c.abandonCell(h, err)
+		return c.abandonCell(d, h, err)
 	}
 	_, aborted, err := c.body(h, memory)
 	if err != nil {
 		if wire.CodeOf(err) == wire.CodeIntegrity {
-			return c.abandon(fmt.Errorf("cell %d is not what was stored: %w", h.Index, err))
+			return d.refuse(fmt.Errorf("cell %d is not what was stored: %w", h.Index, err))
 		}
 		return err
 	}
@@ -127,10 +134,10 @@ func (c *Client) compressed(d *download, h wire.Header) error {
 	return nil
 }
 
-// abandonCell is abandon before the payload of a CHUNK was read.
-func (c *Client) abandonCell(h wire.Header, why error) error {
+// abandonCell refuses before the payload of a CHUNK was read.
+func (c *Client) abandonCell(d *download, h wire.Header, why error) error {
 	if _, _, err := c.body(h, c.scratch(int(h.Length))); err != nil && wire.CodeOf(err) != wire.CodeIntegrity {
 		return why
 	}
-	return c.abandon(why)
+	return d.refuse(why)
 }

@@ -46,6 +46,7 @@ type Spec struct {
 	Validated  string // Header when cells were not decoded on their way in; "" when they were
 	IfAbsent   bool
 	Sparse     bool // cells may repeat others or be the fill value; see Upload.Repeat
+	Relaxed    bool // acknowledge without waiting for the disk; spec/STORE.md §1
 	Resume     bool // take up what is durable of an unfinished transfer of this id; otherwise begin again
 }
 
@@ -61,7 +62,7 @@ type Receipt struct {
 	Validated   string // as in Spec
 	Digest      DigestKind
 	Root        [32]byte // of DigestSHA256
-	Durability  string   // "durable" or "memory"
+	Durability  string   // "durable", "relaxed" or "memory"
 	Created     time.Time
 }
 
@@ -123,6 +124,8 @@ type Store interface {
 type Upload interface {
 	// Durable lists the cells that survive a crash.
 	Durable() []Range
+	// Recorded returns what is recorded of a cell that was written, here or before the upload was taken up again.
+	Recorded(index int) (Cell, bool)
 	// Write stores the encoded bytes of a cell. It does not keep data. The bytes were checked by the caller.
 	Write(ctx context.Context, cell Cell, data []byte) error
 	// Repeat records cells that are not written; the upload must be Sparse. leaves are those of fill cells, with DigestSHA256.

@@ -17,7 +17,7 @@ func NewHello(software string, credit uint64) HelloMessage {
 	return HelloMessage{
 		Versions: [2]int{MinVersion, Version},
 		Software: cut(software, MaxSoftware),
-		Features: []string{FeatureAlias, FeatureFill},
+		Features: []string{},
 		Codecs:   []string{CodecNone, CodecBlosc},
 		Digests:  []string{"crc32c", "sha256"},
 		Credit:   credit,

@@ -36,7 +36,8 @@ type PutMessage struct {
 	CodecWhy   string         `json:"codec_why,omitzero"`
 	IfAbsent   bool           `json:"if_absent,omitzero"`
 	Resume     bool           `json:"resume,omitzero"`
-	Sparse     bool           `json:"sparse,omitzero"` // ALIAS and FILL may come
+	Sparse     bool           `json:"sparse,omitzero"`     // ALIAS and FILL may come
+	Durability string         `json:"durability,omitzero"` // "durable" (default) or "relaxed"
 	Must       []string       `json:"must_understand,omitzero"`
 }
 

@@ -42,13 +42,16 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.progress, "progress", progressAuto,
 		"how to show progress: auto, bar, log or none")
 	root.AddCommand(
+		newBenchCmd(a),
 		newEchoCmd(a),
 		newGetCmd(a),
 		newLsCmd(a),
 		newManCmd(a),
 		newPingCmd(a),
 		newPutCmd(a),
+		newRecvCmd(a),
 		newRmCmd(a),
+		newSendCmd(a),
 		newServeCmd(a),
 		newStatCmd(a),
 		newVerifyCmd(a),

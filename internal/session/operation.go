@@ -47,7 +47,8 @@ type Result struct {
 	Err     error
 	Receipt *store.Receipt // Begin of what is committed already, Commit
 	Durable []store.Range  // Begin
-	Leaves  [][32]byte     // Repeat, of cells of the fill value
+	Leaves  [][32]byte     // with sha256; Begin: those of the durable cells, in order; Repeat: those of cells of the fill value
+	Synced  int            // Write: how many cells are durable, when it made a checkpoint; else 0
 	Cell    store.Cell     // Write: with its leaf; ReadCell
 	Data    []byte         // ReadCell: the stored bytes, nil when Cell.Source says what the cell is
 	Lent    bool           // ReadCell: Data is the array's own memory

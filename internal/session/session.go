@@ -270,7 +270,9 @@ func (s *Session) onHello(b []byte) error {
 		return err
 	}
 	s.peer, s.greeted, s.credit = m, true, m.Credit
-	s.send(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, wire.NewHello(s.cfg.Software, s.cfg.Window))
+	hello := wire.NewHello(s.cfg.Software, s.cfg.Window)
+	hello.Features = []string{wire.FeatureAlias, wire.FeatureFill}
+	s.send(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
 	return nil
 }
 

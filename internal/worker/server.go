@@ -39,6 +39,8 @@ type Server struct {
 	store store.Store
 	pool  session.Pool
 
+	owners session.Owners
+
 	ctx    context.Context // ends when Shutdown gives up waiting
 	cancel context.CancelFunc
 

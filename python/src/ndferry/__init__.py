@@ -10,6 +10,7 @@
 """
 
 from ndferry._client import Client, connect
+from ndferry._direct import Received, recv_array, send_array
 from ndferry._errors import (
     CancelledError,
     ConflictError,
@@ -51,6 +52,7 @@ __all__ = [
     "PermissionError",
     "ProtocolError",
     "Receipt",
+    "Received",
     "RemoteArray",
     "Report",
     "Stat",
@@ -58,5 +60,7 @@ __all__ = [
     "TimeoutError",
     "UnsupportedError",
     "connect",
+    "recv_array",
     "register_zarr_types",
+    "send_array",
 ]

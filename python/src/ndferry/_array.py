@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ndferry import _dtype
+from ndferry import _codec, _dtype
 from ndferry._errors import DTypeError, InvalidError, LimitError, ProtocolError, UnsupportedError
 from ndferry._wire import MAX_ARRAY_BYTES, MAX_AXES, MAX_CELL, MAX_CELLS, MIB, Bytes
 
@@ -254,13 +254,17 @@ def flat_bytes(stored: Array) -> Bytes | None:
 
 
 @functools.lru_cache(maxsize=256)
-def array_json(layout: Layout, dims: tuple[str | None, ...] | None = None, fill: str | None = None) -> str:
-    """The members ``array`` and ``numpy`` of a PUT, without braces."""
+def array_json(
+    layout: Layout, codec: str = "", dims: tuple[str | None, ...] | None = None, fill: str | None = None
+) -> str:
+    """The members ``array`` and ``numpy`` of a PUT, without braces. `codec` is the JSON of the chunk codec."""
     codecs: list[dict[str, Any]] = []
     if layout.order != tuple(range(len(layout.order))):
         codecs.append({"name": "transpose", "configuration": {"order": layout.order}})
     endian = _dtype.zarr_endian(layout.item)
     codecs.append({"name": "bytes"} | ({"configuration": {"endian": endian}} if endian else {}))
+    if codec:
+        codecs.append(json.loads(codec))
     metadata = {
         "zarr_format": 3,
         "node_type": "array",
@@ -282,7 +286,7 @@ def parse_array(metadata: Any, numpy: Any) -> tuple[Layout, str]:
     Returns
     -------
     Layout, str
-        The layout, and the name of the chunk codec.
+        The layout, and the compressor of the chunks or ``none``.
 
     Raises
     ------
@@ -335,7 +339,11 @@ def _parse_codecs(value: Any, ndim: int) -> tuple[tuple[int, ...], str | None, s
         raise ProtocolError("array: endian is not a string (§5.6)")
     if len(codecs) > 2:
         raise UnsupportedError(f"array: {len(codecs)} codecs; one chunk codec is known (§5.6)")
-    return order, endian, codecs[1][0] if len(codecs) == 2 else "none"
+    if len(codecs) == 1:
+        return order, endian, "none"
+    if codecs[1][0] != "blosc":
+        raise UnsupportedError(f"array: codec {codecs[1][0][:80]!r} is unknown; blosc is known (§5.6)")
+    return order, endian, _codec.parse(codecs[1][1]).cname
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

@@ -52,6 +52,21 @@ class Source:
             leaves += known[part]
         return bytes(leaves)
 
+    def whole(self, cell: int) -> Bytes:
+        """The cell as one run: of the array's memory, or of new memory."""
+        layout = self.layout
+        if self.direct:
+            offset, length = layout.run(cell)
+            if length == layout.cell_bytes:
+                return self._bytes[offset : offset + length]
+        raw = np.empty(layout.cell_bytes, np.uint8)
+        if self.direct:
+            raw[:length] = self._bytes[offset : offset + length]
+            raw[length:] = 0
+        else:
+            layout.gather(self._items, cell, raw)
+        return raw
+
 
 class Target:
     """Where each cell of an array that is received goes."""
@@ -106,6 +121,24 @@ class Target:
                 layout.gather(self._items, cell, buffer)
                 self._known[part] = hashlib.sha256(buffer).digest()
             self.leaves[cell] = np.frombuffer(self._known[part], np.uint8)
+
+    def room(self, cell: int) -> Bytes:
+        """Memory for the whole cell: the array's own where it has all of it, else new; for `put`."""
+        if self._direct:
+            offset, length = self.layout.run(cell)
+            if length == self.layout.cell_bytes:
+                return self._bytes[offset : offset + length]
+        return np.empty(self.layout.cell_bytes, np.uint8)
+
+    def put(self, cell: int, raw: Bytes) -> bool:
+        """Put a cell that lies in its `room` into place. False when its padding is not zero."""
+        if not self._direct:
+            return self.layout.scatter(self._items, cell, raw)
+        offset, length = self.layout.run(cell)
+        if length == self.layout.cell_bytes:
+            return True
+        self._bytes[offset : offset + length] = raw[:length]
+        return not raw[length:].any()
 
     def finish(self, cell: int) -> bool:
         """Put a checked cell into place. False when its padding is not zero."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ndferry import _array, _messages
 from ndferry._array import Layout
+from ndferry._codec import Blosc
 from ndferry._errors import ProtocolError
 from ndferry._receipt import Entry, Receipt, Stat
 from ndferry._sparse import Plan
@@ -25,17 +26,20 @@ def put_json(
     digest: str,
     attributes: str,
     if_absent: bool,
-    dims: tuple[str | None, ...] | None,
-    plan: Plan,
+    codec: Blosc | None = None,
+    codec_why: str = "",
+    dims: tuple[str | None, ...] | None = None,
+    plan: Plan | None = None,
 ) -> bytes:
     """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
-    parts = [
-        f'{{"name":{json.dumps(name)},"id":"{id}",{_array.array_json(layout, dims, plan.fill)},"digest":"{digest}"'
-    ]
+    array = _array.array_json(layout, codec.json() if codec else "", dims, plan.fill if plan else None)
+    parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{array},"digest":"{digest}"']
     if attributes != "{}":
         parts.append(f',"attributes":{json.dumps(attributes, ensure_ascii=False)}')
-    if plan.sparse:
+    if plan and plan.sparse:
         parts.append(',"sparse":true')
+    if codec_why:
+        parts.append(f',"codec_why":{json.dumps(codec_why)}')
     if if_absent:
         parts.append(',"if_absent":true')
     return "".join((*parts, "}")).encode()
@@ -49,6 +53,8 @@ def receipt(message: dict[str, Any]) -> Receipt:
         stored_bytes=message["stored_bytes"],
         cells=message["cells"],
         codec=message["codec"],
+        codec_why=message.get("codec_why", ""),
+        validated=message.get("validated", "full"),
         digest=_messages.digest_of(message["digest"]),
         durability=message["durability"],
         created=_messages.time_of(message["created"]),
@@ -68,6 +74,8 @@ def meta(payload: bytes) -> tuple[Stat, Layout]:
         order=layout.order,
         chunks=layout.cell,
         codec=codec,
+        codec_why=message.get("codec_why", ""),
+        validated=message.get("validated", "full"),
         nbytes=layout.nbytes,
         stored_bytes=message["stored_bytes"],
         digest=_messages.digest_of(message["digest"]),

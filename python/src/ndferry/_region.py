@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ndferry._array import Array, Layout, as_items, invert
 from ndferry._cells import fill_array
 from ndferry._errors import ProtocolError
-from ndferry._wire import PIECE
+from ndferry._wire import PIECE, Bytes
 
 Places: TypeAlias = "slice | npt.NDArray[np.intp]"
 
@@ -269,8 +269,21 @@ class Part:
         self._items[...] = fill_array(self.layout, self._fill)
         self.finish(cell)
 
+    def room(self, cell: int) -> Bytes:
+        """Memory for a whole cell; for `put`."""
+        return np.empty(self.layout.cell_bytes, np.uint8)
+
+    def put(self, cell: int, raw: Bytes) -> bool:
+        """Copy what is wanted of a cell that lies in its `room`. Any thread may call it."""
+        layout = self.layout
+        self._copy(cell, raw.view(layout.item).reshape(layout.stored_cell).transpose(invert(layout.order)))
+        return True
+
     def finish(self, cell: int) -> bool:
         """Copy what is wanted of a checked cell."""
-        to, of = self._selection.place(cell)
-        self._result[(*to, ...)] = self._items[(*of, ...)]
+        self._copy(cell, self._items)
         return True
+
+    def _copy(self, cell: int, items: Array) -> None:
+        to, of = self._selection.place(cell)
+        self._result[(*to, ...)] = items[(*of, ...)]
