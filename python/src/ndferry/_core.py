@@ -30,16 +30,15 @@ from ndferry import _codec, _messages, _payloads, _sparse, _wire
 from ndferry._array import Array, Layout
 from ndferry._cells import Source, Target, check_out
 from ndferry._codec import Blosc
+from ndferry._conversation import Conversation
 from ndferry._errors import (
-    CLOSING_CODES,
     ConflictError,
     ConnectionError,
     Error,
     IntegrityError,
     ProtocolError,
-    TimeoutError,
 )
-from ndferry._frames import Inbox, Operation, Outbox, Send
+from ndferry._frames import Inbox, Operation, Outbox
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
 from ndferry._region import Part
 from ndferry._sparse import Plan, Step
@@ -50,11 +49,8 @@ Progress = Callable[[int, int], object]
 POLL_EVERY: Final = 4 * MIB
 """Bytes sent between two looks at what the server says meanwhile."""
 
-DRAIN_LIMIT: Final = 64 * MIB
-"""Bytes of an operation that was given up which are read and thrown away before the connection is closed instead."""
 
-
-class Session:
+class Session(Conversation):
     """The client's side of one connection. Not to be used by two operations at a time.
 
     Attributes
@@ -75,16 +71,11 @@ class Session:
     """The chunk codecs that this side decodes."""
 
     def __init__(self, software: str, inbox: Inbox | None = None) -> None:
-        self.idle = True
+        super().__init__(inbox or Inbox())
         self.server = ""
         self.features: frozenset[str] = frozenset()
-        self.ended = False
         self.codecs: tuple[str, ...] = ("none",)
         self._software = software
-        self._patient = True  # a server may be busy with a disk
-        self._inbox = inbox or Inbox()
-        self._credit = 0
-        self._stream = 0
 
     # ---- operations
 
@@ -518,117 +509,6 @@ class Session:
 
         pipeline.submit(decode)
         return _finished(pipeline) if pipeline.full else None
-
-    # ---- frames
-
-    def _begin(self) -> int:
-        self._stream += 1
-        if self._stream >= 1 << 32:
-            raise ConnectionError("all stream numbers of this connection are used: connect again")
-        self.idle = False
-        self.ended = False
-        return self._stream
-
-    def _wait(self) -> Operation[None]:
-        """Wait for a frame while the server works on a disk, as long as it answers a PING in time.
-
-        A commit of many GiB may take longer than any timeout that tells a dead server from a busy one.
-        """
-        while True:
-            try:
-                yield from self._inbox.wait()
-                return
-            except TimeoutError:
-                yield Send([_wire.pack_header(Kind.PING, 0, index=self._stream)])
-            header = yield from self._inbox.header()
-            if header.kind != Kind.PONG:
-                self._inbox.unread()
-                return
-            yield from self._inbox.payload(header)
-
-    def _next(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[tuple[Header, bytes]]:
-        """The next frame of one of `kinds` on `stream`, with its payload; `patient` as `_wait` is."""
-        header = yield from self._next_header(stream, *kinds, patient=patient)
-        return header, (yield from self._inbox.payload(header))
-
-    def _next_header(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[Header]:
-        """The header of the next frame of one of `kinds` on `stream`; an ERROR is raised."""
-        while True:
-            if patient and self._patient:
-                yield from self._wait()
-            header = yield from self._inbox.header()
-            if header.kind in kinds and header.stream == stream:
-                return header
-            yield from self._aside(header)
-
-    def _aside(self, header: Header) -> Operation[None]:
-        """Deal with a frame that is not the one an operation waits for."""
-        if header.kind == Kind.ERROR:
-            raise (yield from self._error(header))
-        if header.kind == Kind.CREDIT:
-            self._credit += header.number
-            if self._credit > _wire.MAX_CREDIT:
-                raise ProtocolError("wire: CREDIT makes the sum over 2^62 (§6)")
-            yield from self._inbox.payload(header)
-        elif header.kind == Kind.PONG:
-            yield from self._inbox.payload(header)  # of a PING in `_wait` that was answered after what it waited for
-        elif header.kind == Kind.PING:
-            yield from self._inbox.payload(header)
-            yield Send([_wire.pack_header(Kind.PONG, 0, index=header.number)])
-        elif header.known:
-            raise ProtocolError(f"wire: {Kind(header.kind).name} on stream {header.stream} is out of turn (§4)")
-        else:
-            yield from self._inbox.payload(header)
-
-    def _error(self, header: Header) -> Operation[Error]:
-        """The exception of an ERROR frame. It ends the operation; `idle` says what is left of the connection."""
-        if header.stream not in (0, self._stream):
-            raise ProtocolError(f"wire: ERROR on stream {header.stream}, which is not open (§4)")
-        error = _messages.error_of((yield from self._inbox.payload(header)))
-        self.idle = header.stream != 0 and error.code not in CLOSING_CODES
-        return error
-
-    def _request(self, frame: bytes) -> Operation[None]:
-        try:
-            yield Send([frame])
-        except ConnectionError as broken:
-            yield from self._last_words(broken)
-
-    def _last_words(self, broken: ConnectionError) -> Operation[None]:
-        """After a failure to send: raise the ERROR that the server sent before it closed, or else `broken`."""
-        words: Error | None = None
-        try:
-            while words is None:
-                header = yield from self._inbox.header()
-                if header.kind == Kind.ERROR:
-                    words = yield from self._error(header)
-                else:
-                    yield from self._inbox.discard(header.length)
-        except Error:
-            raise broken from None
-        self.idle = False
-        raise words from broken
-
-    def _abandon(self, stream: int) -> Operation[None]:
-        """Cancel the operation and read what is still on its way. Leaves `idle` False when that is too much."""
-        self.ended = True
-        yield Send([_wire.pack_header(Kind.CANCEL, stream)])
-        drained = 0
-        while drained <= DRAIN_LIMIT:
-            header = yield from self._inbox.header()
-            if header.stream != stream or header.kind == Kind.ERROR:
-                try:
-                    yield from self._aside(header)
-                except Error:
-                    if header.kind != Kind.ERROR:
-                        raise
-                    return
-                continue
-            drained += header.length
-            yield from self._inbox.discard(header.length)
-            if header.kind in (Kind.DONE, Kind.RECEIPT):
-                self.idle = True
-                return
 
 
 def _finished(pipeline: _codec.Pipeline) -> IntegrityError | None:
