@@ -24,9 +24,9 @@ const (
 	resumeOff  = "off"  // never, and nothing is remembered
 )
 
-// A transfer that was begun is remembered in a small file of $XDG_STATE_HOME/ndferry until it is done. It is taken up again when the
+// A put that was begun is remembered in a small file of $XDG_STATE_HOME/ndferry until it is done. It is taken up again when the
 // file to put is the same one, device and inode, has the same size and time, and some of its bytes, at random places, are what they were.
-type transfer struct {
+type begunPut struct {
 	Server  string   `json:"server"`
 	Name    string   `json:"name"`
 	Options string   `json:"options"` // a digest of what else describes the transfer
@@ -52,7 +52,7 @@ const (
 )
 
 // beginTransfer returns what is remembered of the transfer, or remembers a new one. resumed tells which.
-func (a *app) beginTransfer(server, name, file string, opts *client.PutOptions) (t *transfer, resumed bool, err error) {
+func (a *app) beginTransfer(server, name, file string, opts *client.PutOptions) (t *begunPut, resumed bool, err error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, false, err
@@ -62,7 +62,7 @@ func (a *app) beginTransfer(server, name, file string, opts *client.PutOptions) 
 	if err != nil {
 		return nil, false, err
 	}
-	now := transfer{Server: server, Name: name, Size: info.Size(), Time: info.ModTime().UnixNano()}
+	now := begunPut{Server: server, Name: name, Size: info.Size(), Time: info.ModTime().UnixNano()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		now.Device, now.Inode = uint64(st.Dev), uint64(st.Ino)
 	}
@@ -103,9 +103,9 @@ func (a *app) stateDir() (string, error) {
 }
 
 // readTransfer returns what is remembered, nil when that is nothing of use.
-func readTransfer(path string) *transfer {
+func readTransfer(path string) *begunPut {
 	text, err := os.ReadFile(path)
-	var t transfer
+	var t begunPut
 	if err != nil || json.Unmarshal(text, &t) != nil || len(t.Samples) == 0 && t.Size > 0 {
 		return nil
 	}
@@ -113,7 +113,7 @@ func readTransfer(path string) *transfer {
 }
 
 // same tells that the transfer was of the file that f is now.
-func (t *transfer) same(now *transfer, f *os.File) bool {
+func (t *begunPut) same(now *begunPut, f *os.File) bool {
 	if t.Server != now.Server || t.Name != now.Name || t.Options != now.Options ||
 		t.Device != now.Device || t.Inode != now.Inode || t.Size != now.Size || t.Time != now.Time {
 		return false
@@ -127,7 +127,7 @@ func (t *transfer) same(now *transfer, f *os.File) bool {
 }
 
 // take notes samples of the file: its beginning, its end and random places.
-func (t *transfer) take(f *os.File) error {
+func (t *begunPut) take(f *os.File) error {
 	last := max(0, t.Size-sampleBytes)
 	for i := range samples {
 		off := last
@@ -158,7 +158,7 @@ func digestAt(f *os.File, off int64) (string, error) {
 }
 
 // write remembers the transfer, whole or not at all.
-func (t *transfer) write(dir string) error {
+func (t *begunPut) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -174,13 +174,13 @@ func (t *transfer) write(dir string) error {
 }
 
 // renew gives the transfer another id.
-func (t *transfer) renew() error {
+func (t *begunPut) renew() error {
 	rand.Read(t.ID[:])
 	return t.write(filepath.Dir(t.path))
 }
 
 // end forgets the transfer.
-func (t *transfer) end() error {
+func (t *begunPut) end() error {
 	if err := os.Remove(t.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
