@@ -44,6 +44,7 @@ def test_the_real_server(run: Run, memory_server: Server) -> None:
                 out = np.empty_like(array)
                 assert await c.get("aio/a", out=out) is out
                 assert (out == array).all()
+                assert (await (await c.open("aio/a"))[5:9, ::-2] == array[5:9, ::-2]).all()
             assert (await c.verify("aio/a")).ok
             assert [entry.name async for entry in c.iterate("aio/")] == ["aio/a"]
             await c.delete("aio/a")

@@ -14,14 +14,10 @@ if TYPE_CHECKING:
     from ndferry._client import Client
 
 
-class RemoteArray:
-    """An array of a server, made by `Client.open`. Reading needs the client to be open.
+class Described:
+    """What is known of an array that is on a server."""
 
-    It stays the array that was opened: when the name gets another one, reading raises `ConflictError`.
-    """
-
-    def __init__(self, client: Client, stat: Stat, layout: Layout) -> None:
-        self._client = client
+    def __init__(self, stat: Stat, layout: Layout) -> None:
         self._layout = layout
         self.stat = stat
 
@@ -68,20 +64,39 @@ class RemoteArray:
     def __repr__(self) -> str:
         return f"<ndferry.RemoteArray {self.stat.name!r} {self.dtype} {self.shape}>"
 
-    def __getitem__(self, key: Any) -> Any:
-        """As NumPy's, for integers, slices, ``...``, and an array of integers or a mask on one axis."""
+    def _select(self, key: Any) -> tuple[Selection, Array, Part]:
         selection = Selection(self._layout, key)
         result = selection.empty()
-        part = Part(selection, self._layout, result, self.stat.fill_value)
+        return selection, result, Part(selection, self._layout, result, self.stat.fill_value)
+
+
+class RemoteArray(Described):
+    """An array of a server, made by `Client.open`. Reading needs the client to be open.
+
+    It stays the array that was opened: when the name gets another one, reading raises `ConflictError`.
+    """
+
+    def __init__(self, client: Client, stat: Stat, layout: Layout) -> None:
+        super().__init__(stat, layout)
+        self._client = client
+
+    def __getitem__(self, key: Any) -> Any:
+        """As NumPy's, for integers, slices, ``...``, and an array of integers or a mask on one axis."""
+        selection, result, part = self._select(key)
         self._client._read(self.stat.name, self.stat.id, part, selection, None)
-        result = selection.shaped(result)
-        return result if result.ndim or _is_array_key(key) else result[()]
+        return finished(selection, result, key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("the array is on a server: reading it makes a copy")
         whole: Array = np.asarray(self[(...,)])
         return whole if dtype is None else whole.astype(dtype, copy=False)
+
+
+def finished(selection: Selection, result: Array, key: Any) -> Any:
+    """What NumPy returns for `key`."""
+    result = selection.shaped(result)
+    return result if result.ndim or _is_array_key(key) else result[()]
 
 
 def _is_array_key(key: Any) -> bool:

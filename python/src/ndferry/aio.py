@@ -24,12 +24,13 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy.typing as npt
 
 from ndferry import _address, _direct, _messages, _requests
-from ndferry._array import Array
+from ndferry._array import Array, Layout
 from ndferry._asyncio import Driver
 from ndferry._core import Progress, Session
 from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
 from ndferry._frames import Operation
 from ndferry._receipt import Entry, Receipt, Report, Stat
+from ndferry._remote import Described, finished
 
 T = TypeVar("T")
 
@@ -144,6 +145,7 @@ class Client:
         level: int | None = None,
         shuffle: Literal["auto", "none", "byte", "bit"] = "auto",
         link_rate: float | None = None,
+        dims: Sequence[str | None] | None = None,
         digest: Literal["crc32c", "sha256"] = "crc32c",
         attrs: Mapping[str, Any] | None = None,
         if_absent: bool = False,
@@ -161,6 +163,7 @@ class Client:
             level=level,
             shuffle=shuffle,
             link_rate=link_rate,
+            dims=dims,
             local=_address.is_local(self._addr),
             digest=digest,
             attrs=attrs,
@@ -185,6 +188,12 @@ class Client:
         """As `ndferry.Client.stat`."""
         _messages.check_name(name)
         return await self._run(self._session.stat(name), deadline)
+
+    async def open(self, name: str, *, deadline: float | None = None) -> RemoteArray:
+        """As `ndferry.Client.open`: ``await (await c.open("lab/run7"))[10:20, ..., 3]``."""
+        _messages.check_name(name)
+        stat, layout = await self._run(self._session.describe(name), deadline)
+        return RemoteArray(self, stat, layout)
 
     async def delete(self, name: str, *, deadline: float | None = None) -> None:
         """As `ndferry.Client.delete`."""
@@ -287,3 +296,17 @@ async def _drive(
     finally:
         if sock.fileno() >= 0:
             sock.settimeout(before)
+
+
+class RemoteArray(Described):
+    """As `ndferry.RemoteArray`, for asyncio: indexing returns something to await."""
+
+    def __init__(self, client: Client, stat: Stat, layout: Layout) -> None:
+        super().__init__(stat, layout)
+        self._client = client
+
+    async def __getitem__(self, key: Any) -> Any:
+        selection, result, part = self._select(key)
+        for ranges in selection.ranges():
+            await self._client._run(self._client._session.read(self.stat.name, self.stat.id, part, ranges), None)
+        return finished(selection, result, key)
