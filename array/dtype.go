@@ -3,7 +3,10 @@ package array
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // ErrUnsupportedDType is wrapped by every refusal of an element type; the text
@@ -13,13 +16,21 @@ var ErrUnsupportedDType = errors.New("dtype not supported")
 // Kind is the family of an element type: NumPy's dtype.kind character.
 type Kind byte
 
-// The kinds carried so far. The numbers are NumPy's letters.
+// The kinds. The numbers are NumPy's letters, but for Small, whose types NumPy
+// shows as void.
 const (
-	Bool    Kind = 'b'
-	Int     Kind = 'i'
-	Uint    Kind = 'u'
-	Float   Kind = 'f'
-	Complex Kind = 'c'
+	Bool      Kind = 'b'
+	Int       Kind = 'i'
+	Uint      Kind = 'u'
+	Float     Kind = 'f'
+	Complex   Kind = 'c'
+	Datetime  Kind = 'M' // ticks of a unit since 1970, int64; the least is NaT
+	Timedelta Kind = 'm'
+	Bytes     Kind = 'S' // fixed length, filled up with NUL
+	Text      Kind = 'U' // fixed length, UTF-32, filled up with NUL
+	Raw       Kind = 'V' // bytes without meaning
+	Struct    Kind = 'r' // named fields; NumPy's kind is V
+	Small     Kind = 'E' // bfloat16 and the float8 family (ml_dtypes)
 )
 
 // String returns the kind's letter.
@@ -31,8 +42,20 @@ func (k Kind) String() string { return string(rune(k)) }
 type DType struct {
 	_    [0]func()
 	kind Kind
-	size int32 // bytes of one element
-	big  bool  // most significant byte first; false for one-byte types
+	size int32   // bytes of one element
+	big  bool    // most significant byte first; false for types without an order
+	more *detail // what some kinds have; immutable
+}
+
+// detail is what a type has beside kind, size and order.
+type detail struct {
+	name   string // Small
+	unit   string // Datetime, Timedelta; "" is NumPy's generic unit
+	scale  int    // of the unit
+	fields []Field
+	flags  structFlags
+	shape  []int // of a subarray, with base; only in fields
+	base   *DType
 }
 
 // scalarTypes lists every carried type. Zarr's names (data-types/index of the
@@ -49,38 +72,103 @@ var scalarTypes = []struct {
 	{Complex, 8, "complex64"}, {Complex, 16, "complex128"},
 }
 
+// smallTypes are the types of ml_dtypes that are carried, by the names that it
+// and Zarr's registry give them.
+var smallTypes = map[string]int32{
+	"bfloat16": 2, "float8_e3m4": 1, "float8_e4m3": 1, "float8_e4m3b11fnuz": 1, "float8_e4m3fn": 1,
+	"float8_e4m3fnuz": 1, "float8_e5m2": 1, "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1,
+}
+
 // ParseDType reads a NumPy type string (dtype.str, the array interface's
-// typestr): "<f4", ">i8", "|b1". One-byte types are taken with any of the three
-// byte orders and become "|"; the others need "<" or ">".
+// typestr): "<f4", ">i8", "|b1", "<M8[25s]", "|S5", "<U3", "|V7", or the name of
+// a type of ml_dtypes: "bfloat16", ">bfloat16", "float8_e4m3fn". Types without a byte order
+// are taken with any of the three and become "|"; the others need "<" or ">".
 // Errors wrap ErrUnsupportedDType.
 func ParseDType(typestr string) (DType, error) {
-	refuse := func(why string) (DType, error) {
-		return DType{}, fmt.Errorf("array: dtype %s: %w: %s", quote(typestr), ErrUnsupportedDType, why)
+	d, why := parseTypestr(typestr)
+	if why != "" {
+		return DType{}, refuseType(typestr, why)
+	}
+	return d, nil
+}
+
+func refuseType(text, why string) error {
+	return fmt.Errorf("array: dtype %s: %w: %s", quote(text), ErrUnsupportedDType, why)
+}
+
+func parseTypestr(typestr string) (d DType, why string) {
+	name, big := strings.CutPrefix(typestr, ">")
+	if size, ok := smallTypes[name]; ok && (size > 1 || !big) {
+		return DType{kind: Small, size: size, big: big, more: &detail{name: name}}, ""
 	}
 	if len(typestr) < 2 {
-		return refuse("not a NumPy type string such as <f4")
+		return d, "not a NumPy type string such as <f4"
 	}
-	order, kind, digits := typestr[0], Kind(typestr[1]), typestr[2:]
+	order, kind, rest := typestr[0], Kind(typestr[1]), typestr[2:]
 	if order != '<' && order != '>' && order != '|' {
-		return refuse("it must begin with its byte order, <, > or |")
+		return d, "it must begin with its byte order, <, > or |"
 	}
-	if why := unsupportedKind(kind, digits); why != "" {
-		return refuse(why)
+	if why := unsupportedKind(kind, rest); why != "" {
+		return d, why
 	}
+	digits, unit, _ := strings.Cut(rest, "[")
 	size, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil || digits[0] == '0' {
-		return refuse("it must end with its size in bytes")
+	if err != nil || digits[0] == '0' && len(digits) > 1 {
+		return d, "it must end with its size in bytes"
 	}
-	for _, t := range scalarTypes {
-		if t.kind != kind || t.size != int32(size) {
-			continue
+	switch kind {
+	case Bytes, Raw, Text:
+		if kind == Text {
+			size *= 4
 		}
-		if order == '|' && size > 1 {
-			return refuse("the byte order is missing, write < or >")
+		if unit != "" || size > MaxItemSize {
+			return d, fmt.Sprintf("an element has at most %d bytes", MaxItemSize)
 		}
-		return DType{kind: kind, size: t.size, big: order == '>' && size > 1}, nil
+		d = DType{kind: kind, size: int32(size), big: order == '>' && kind == Text}
+	case Datetime, Timedelta:
+		if size != 8 {
+			return d, "it has 8 bytes"
+		}
+		d = DType{kind: kind, size: 8, big: order == '>', more: &detail{scale: 1}}
+		if len(rest) > len(digits) {
+			if d.more.unit, d.more.scale, err = parseUnit(unit); err != nil {
+				return d, err.Error()
+			}
+		}
+	default:
+		for _, t := range scalarTypes {
+			if t.kind == kind && uint64(t.size) == size {
+				d = DType{kind: kind, size: t.size, big: order == '>' && size > 1}
+			}
+		}
+		if d.kind == 0 {
+			return d, "there is no such type"
+		}
 	}
-	return refuse("there is no such type")
+	if order == '|' && d.HasByteOrder() && d.size > 0 {
+		return d, "the byte order is missing, write < or >"
+	}
+	return d, ""
+}
+
+// timeUnits are NumPy's, from the largest to the smallest.
+var timeUnits = []string{"Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as"}
+
+// parseUnit reads "25s]", with the closing bracket.
+func parseUnit(text string) (unit string, scale int, err error) {
+	text, ok := strings.CutSuffix(text, "]")
+	name := strings.TrimLeft(text, "0123456789")
+	scale = 1
+	if digits := text[:len(text)-len(name)]; digits != "" {
+		scale, err = strconv.Atoi(digits)
+	}
+	if name == "generic" && scale == 1 {
+		return "", 1, err
+	}
+	if !ok || err != nil || scale < 1 || scale > math.MaxInt32 || !slices.Contains(timeUnits, name) {
+		return "", 0, errors.New("its unit must be one of Y M W D h m s ms us ns ps fs as, with a multiple such as 25s")
+	}
+	return name, scale, nil
 }
 
 // unsupportedKind returns the advice for a kind that NumPy has and ndferry does
@@ -90,15 +178,7 @@ func unsupportedKind(kind Kind, digits string) string {
 	case 'O':
 		return "object arrays hold Python objects; convert with astype to a fixed type, for example float64"
 	case 'T':
-		return "StringDType keeps its text outside the array; encode it as uint8 with offsets"
-	case 'M', 'm':
-		return "datetime64 and timedelta64 are not carried yet; send arr.view('i8') and keep the unit in an attribute"
-	case 'S', 'a':
-		return "fixed bytes are not carried yet; send arr.view('u1')"
-	case 'U':
-		return "fixed text is not carried yet; send arr.view('u4')"
-	case 'V':
-		return "raw and structured types are not carried yet; send arr.view('u1') or one field at a time"
+		return "StringDType keeps its text outside the array; convert with astype to a fixed length, such as U20"
 	case Float, Complex:
 		switch string(kind) + digits {
 		case "f10", "f12", "f16", "c20", "c24", "c32":
@@ -108,29 +188,44 @@ func unsupportedKind(kind Kind, digits string) string {
 	return ""
 }
 
-// ParseZarrType reads a Zarr v3 data_type name; the byte order comes from the
-// bytes codec and is ignored for one-byte types. Errors wrap ErrUnsupportedDType.
-func ParseZarrType(name string, bigEndian bool) (DType, error) {
-	for _, t := range scalarTypes {
-		if t.name == name {
-			return DType{kind: t.kind, size: t.size, big: bigEndian && t.size > 1}, nil
+// String returns the NumPy type string in canonical form: "<f4", "|u1"; for
+// types of ml_dtypes their name; for structures what .npy files say.
+func (d DType) String() string {
+	switch d.kind {
+	case 0:
+		return "invalid"
+	case Small:
+		if d.big {
+			return ">" + d.more.name
 		}
+		return d.more.name
+	case Struct:
+		if text, ok := d.descr(); ok {
+			return text
+		}
+		return "|V" + strconv.Itoa(int(d.size))
 	}
-	return DType{}, fmt.Errorf("array: zarr data_type %s: %w: carried are bool, int8 to int64, uint8 to uint64, float16 to float64, complex64 and complex128",
-		quote(name), ErrUnsupportedDType)
+	size := int(d.size)
+	if d.kind == Text {
+		size /= 4
+	}
+	s := string([]byte{d.orderByte(), byte(d.kind)}) + strconv.Itoa(size)
+	if d.more != nil && d.more.unit != "" {
+		s += "[" + d.scaledUnit() + "]"
+	}
+	return s
 }
 
-// String returns the NumPy type string in canonical form: "<f4", "|u1".
-func (d DType) String() string {
-	if d.kind == 0 {
-		return "invalid"
+func (d DType) scaledUnit() string {
+	if d.more.scale == 1 {
+		return d.more.unit
 	}
-	return string([]byte{d.orderByte(), byte(d.kind)}) + strconv.Itoa(int(d.size))
+	return strconv.Itoa(d.more.scale) + d.more.unit
 }
 
 func (d DType) orderByte() byte {
 	switch {
-	case d.size == 1:
+	case !d.HasByteOrder():
 		return '|'
 	case d.big:
 		return '>'
@@ -140,6 +235,25 @@ func (d DType) orderByte() byte {
 
 // Name returns NumPy's dtype.name, which has no byte order: "float32".
 func (d DType) Name() string {
+	switch d.kind {
+	case Small:
+		return d.more.name
+	case Datetime, Timedelta:
+		name := "datetime64"
+		if d.kind == Timedelta {
+			name = "timedelta64"
+		}
+		if d.more.unit == "" {
+			return name
+		}
+		return name + "[" + d.scaledUnit() + "]"
+	case Bytes, Text, Raw, Struct:
+		name := map[Kind]string{Bytes: "bytes", Text: "str", Raw: "void", Struct: "void"}[d.kind]
+		if d.size == 0 {
+			return name
+		}
+		return name + strconv.Itoa(8*int(d.size))
+	}
 	for _, t := range scalarTypes {
 		if t.kind == d.kind && t.size == d.size {
 			return t.name
@@ -148,18 +262,24 @@ func (d DType) Name() string {
 	return "invalid"
 }
 
-// ZarrName returns the Zarr v3 data_type.
-func (d DType) ZarrName() string { return d.Name() }
-
 // ItemSize returns the bytes of one element.
 func (d DType) ItemSize() int { return int(d.size) }
 
 // BigEndian reports whether elements have their most significant byte first;
-// false for one-byte types.
+// false for types without a byte order.
 func (d DType) BigEndian() bool { return d.big }
 
-// HasByteOrder reports whether the type has one: false for one-byte types.
-func (d DType) HasByteOrder() bool { return d.size > 1 }
+// HasByteOrder reports whether the type has one: false for one-byte types, bytes
+// and structures.
+func (d DType) HasByteOrder() bool {
+	switch d.kind {
+	case Bytes, Raw, Struct:
+		return false
+	case Text:
+		return true
+	}
+	return d.size > 1
+}
 
 // Kind returns the family of the type, 0 for the zero value.
 func (d DType) Kind() Kind { return d.kind }
@@ -167,9 +287,21 @@ func (d DType) Kind() Kind { return d.kind }
 // Valid reports whether d is a type, that is, not the zero value.
 func (d DType) Valid() bool { return d.kind != 0 }
 
-// Equal reports whether both are the same type in the same byte order.
+// Equal reports whether both are the same type in the same byte order, in all
+// that NumPy knows of them.
 func (d DType) Equal(o DType) bool {
-	return d.kind == o.kind && d.size == o.size && d.big == o.big
+	return d.kind == o.kind && d.size == o.size && d.big == o.big && d.more.equal(o.more)
+}
+
+func (a *detail) equal(b *detail) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if (a.base == nil) != (b.base == nil) || a.base != nil && !a.base.Equal(*b.base) {
+		return false
+	}
+	return a.name == b.name && a.unit == b.unit && a.scale == b.scale && a.flags == b.flags &&
+		slices.Equal(a.shape, b.shape) && slices.EqualFunc(a.fields, b.fields, Field.equal)
 }
 
 // quote makes text of unknown origin fit for an error: escaped and short.

@@ -36,15 +36,15 @@ func TestParseDType(t *testing.T) {
 			t.Errorf("%s: %v", tt.in, err)
 			continue
 		}
-		if d.String() != tt.str || d.Name() != tt.name || d.ZarrName() != tt.name || d.ItemSize() != tt.size ||
+		if d.String() != tt.str || d.Name() != tt.name || d.Name() != tt.name || d.ItemSize() != tt.size ||
 			d.Kind() != tt.kind || d.BigEndian() != tt.big || d.HasByteOrder() != (tt.size > 1) || !d.Valid() {
 			t.Errorf("%s: %v %s %d %v %v", tt.in, d, d.Name(), d.ItemSize(), d.Kind(), d.BigEndian())
 		}
-		z, err := ParseZarrType(tt.name, tt.big)
+		z, err := parseZarrName(tt.name, tt.big)
 		if err != nil || !z.Equal(d) {
 			t.Errorf("%s: from Zarr %v, %v", tt.in, z, err)
 		}
-		if other, _ := ParseZarrType(tt.name, !tt.big); other.Equal(d) != (tt.size == 1) {
+		if other, _ := parseZarrName(tt.name, !tt.big); other.Equal(d) != (tt.size == 1) {
 			t.Errorf("%s: equal to %v", tt.in, other)
 		}
 	}
@@ -52,43 +52,46 @@ func TestParseDType(t *testing.T) {
 
 func TestParseDType_refuses(t *testing.T) {
 	for in, says := range map[string]string{
-		"":             "not a NumPy type string",
-		"<":            "not a NumPy type string",
-		"f4":           "byte order",
-		"float32":      "byte order",
-		"=f4":          "byte order",
-		"|f4":          "byte order is missing",
-		"|O":           "Python objects",
-		"|O8":          "Python objects",
-		"|T16":         "StringDType",
-		"<f16":         "longdouble",
-		"<f12":         "longdouble",
-		">c32":         "longdouble",
-		"<M8[ns]":      "view('i8')",
-		"<m8[25s]":     "view('i8')",
-		"|S5":          "view('u1')",
-		"|S0":          "view('u1')",
-		"<U4":          "view('u4')",
-		"|V2":          "raw and structured",
-		"<f":           "size in bytes",
-		"<f04":         "size in bytes",
-		"<f+4":         "size in bytes",
-		"<f-4":         "size in bytes",
-		"<f4 ":         "size in bytes",
-		"<f3":          "no such type",
-		"<b2":          "no such type",
-		"<i16":         "no such type",
-		"<x4":          "no such type",
-		"<i4294967300": "size in bytes",
-		"<i\x00":       "size in bytes",
+		"":               "not a NumPy type string",
+		"<":              "not a NumPy type string",
+		"f4":             "byte order",
+		"float32":        "byte order",
+		"=f4":            "byte order",
+		"|f4":            "byte order is missing",
+		"|O":             "Python objects",
+		"|O8":            "Python objects",
+		"|T16":           "StringDType",
+		"<f16":           "longdouble",
+		"<f12":           "longdouble",
+		">c32":           "longdouble",
+		"<M8[fortnight]": "its unit",
+		"<m8[0s]":        "its unit",
+		"<m8[25s":        "its unit",
+		"<M4[s]":         "8 bytes",
+		"|M8[s]":         "byte order is missing",
+		"|S":             "size in bytes",
+		"|U4":            "byte order is missing",
+		"|V2000000":      "at most",
+		"<U300000":       "at most",
+		"<f":             "size in bytes",
+		"<f04":           "size in bytes",
+		"<f+4":           "size in bytes",
+		"<f-4":           "size in bytes",
+		"<f4 ":           "size in bytes",
+		"<f3":            "no such type",
+		"<b2":            "no such type",
+		"<i16":           "no such type",
+		"<x4":            "no such type",
+		"<i4294967300":   "size in bytes",
+		"<i\x00":         "size in bytes",
 	} {
 		d, err := ParseDType(in)
 		if !errors.Is(err, ErrUnsupportedDType) || !strings.Contains(err.Error(), says) || d.Valid() {
 			t.Errorf("%q: %v, want %q", in, err, says)
 		}
 	}
-	for _, in := range []string{"", "float128", "Float32", "bfloat16", "string", "r16", "invalid", "<f4"} {
-		if d, err := ParseZarrType(in, false); !errors.Is(err, ErrUnsupportedDType) || d.Valid() {
+	for _, in := range []string{"", "float128", "Float32", "bfloat", "string", "r12", "r0", "numpy.datetime64", "raw_bytes", "struct", "invalid", "<f4"} {
+		if d, err := parseZarrName(in, false); !errors.Is(err, ErrUnsupportedDType) || d.Valid() {
 			t.Errorf("zarr %q: %v", in, err)
 		}
 	}
@@ -117,9 +120,14 @@ func FuzzParseDType(f *testing.F) {
 		if err != nil || !again.Equal(d) || again.String() != d.String() {
 			t.Fatalf("%q: %v became %v, %v", in, d, again, err)
 		}
-		zarr, err := ParseZarrType(d.ZarrName(), d.BigEndian())
-		if err != nil || !zarr.Equal(d) {
+		stored := d.Stored()
+		zarr, err := ParseZarrType(stored.AppendZarrType(nil), d.BigEndian())
+		if err != nil || !zarr.Equal(stored) || d.ItemSize() > 0 && !stored.Equal(d) {
 			t.Fatalf("%q: through Zarr %v, %v", in, zarr, err)
+		}
+		numpy, err := ParseNumPy(d.AppendNumPy(nil))
+		if err != nil || !numpy.Equal(d) {
+			t.Fatalf("%q: through JSON %v, %v", in, numpy, err)
 		}
 	})
 }

@@ -1,11 +1,13 @@
 package array
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -24,6 +26,21 @@ func zeroFill(d DType) string {
 		return "0.0"
 	case Complex:
 		return "[0.0,0.0]"
+	case Bytes, Text:
+		return `""`
+	case Raw:
+		return `"` + base64.StdEncoding.EncodeToString(make([]byte, d.size)) + `"`
+	case Small:
+		return `"0x` + strings.Repeat("00", int(d.size)) + `"`
+	case Struct:
+		text := "{"
+		for i, f := range d.more.fields {
+			if i > 0 {
+				text += ","
+			}
+			text += string(appendQuoted(nil, f.Name)) + ":" + zeroFill(f.Type)
+		}
+		return text + "}"
 	}
 	return "0"
 }
@@ -73,7 +90,100 @@ func fillBytes(d DType, fill jsontext.Value) ([]byte, error) {
 		}
 		return out, nil
 	}
+	return otherFill(d, fill)
+}
+
+// otherFill is fillBytes of the types that are no plain numbers. zarr-python
+// writes times as integers or "NaT", bytes, raw bytes and (as "structured")
+// structures in base64, text as itself, and structures as objects.
+func otherFill(d DType, fill jsontext.Value) ([]byte, error) {
+	size := d.ItemSize()
+	text, textErr := jsonString(fill)
+	switch d.kind {
+	case Datetime, Timedelta:
+		if textErr == nil && text == "NaT" {
+			fill = jsontext.Value(strconv.FormatInt(math.MinInt64, 10))
+		}
+		n, err := strconv.ParseInt(string(fill), 10, 64)
+		return d.appendBits(nil, uint64(n), size), err
+	case Small:
+		return smallFill(d, fill)
+	case Text:
+		if textErr != nil {
+			return nil, textErr
+		}
+		var out []byte
+		for _, r := range text {
+			out = d.appendBits(out, uint64(r), 4)
+		}
+		return fillUp(out, size)
+	case Bytes, Raw, Struct:
+		if d.kind == Struct && fill.Kind() == '{' {
+			return structFill(d, fill)
+		}
+		if textErr != nil {
+			return nil, textErr
+		}
+		out, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || d.kind != Bytes && len(out) != size {
+			return nil, fmt.Errorf("not base64 of %d bytes", size)
+		}
+		return fillUp(out, size)
+	}
 	return nil, errors.New("the type has no fill value")
+}
+
+func fillUp(p []byte, size int) ([]byte, error) {
+	if len(p) > size {
+		return nil, fmt.Errorf("%d bytes for %d", len(p), size)
+	}
+	return append(p, make([]byte, size-len(p))...), nil
+}
+
+func structFill(d DType, fill jsontext.Value) ([]byte, error) {
+	list, err := membersUpTo(fill, MaxFields)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]jsontext.Value{}
+	for _, m := range list {
+		values[m.name] = m.value
+	}
+	out := make([]byte, d.size)
+	for _, f := range d.more.fields {
+		value, ok := values[f.Name]
+		if !ok || len(values) != len(d.more.fields) {
+			return nil, fmt.Errorf("the fields are not those of the type: %s", quote(f.Name))
+		}
+		part, err := fillBytes(f.Type, value)
+		if err != nil {
+			return nil, err
+		}
+		copy(out[f.Offset:], part)
+	}
+	return out, nil
+}
+
+// smallFill takes the bits ("0x3f80") of a type of ml_dtypes, and the numbers
+// that are the same in all of them: 0 and, of bfloat16, those that it has.
+func smallFill(d DType, fill jsontext.Value) ([]byte, error) {
+	size := d.ItemSize()
+	text, err := jsonString(fill)
+	if digits, ok := strings.CutPrefix(text, "0x"); err == nil && ok && len(digits) == 2*size {
+		bits, err := strconv.ParseUint(digits, 16, 8*size)
+		return d.appendBits(nil, bits, size), err
+	}
+	if d.more.name == "bfloat16" {
+		bits, err := floatBits(fill, 4)
+		if err == nil && bits&0xffff != 0 {
+			err = errors.New("not a bfloat16")
+		}
+		return d.appendBits(nil, bits>>16, size), err
+	}
+	if f, err := strconv.ParseFloat(string(fill), 64); err == nil && f == 0 && !math.Signbit(f) && d.more.name != "float8_e8m0fnu" {
+		return make([]byte, size), nil
+	}
+	return nil, errors.New(`not the bits of a value, such as "0x3c"`)
 }
 
 // appendBits appends the low size bytes of bits in the type's byte order.

@@ -19,7 +19,9 @@ type member struct {
 // members splits a JSON object, in the order of the text. The decoder refuses
 // duplicate names, invalid UTF-8 and anything that is not RFC 8259, at every
 // depth.
-func members(raw []byte) ([]member, error) {
+func members(raw []byte) ([]member, error) { return membersUpTo(raw, MaxMembers) }
+
+func membersUpTo(raw []byte, limit int) ([]member, error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(raw))
 	if d.PeekKind() != '{' {
 		return nil, errors.New("not a JSON object")
@@ -33,8 +35,8 @@ func members(raw []byte) ([]member, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(out) == MaxMembers {
-			return nil, fmt.Errorf("more than %d members", MaxMembers)
+		if len(out) == limit {
+			return nil, fmt.Errorf("more than %d members", limit)
 		}
 		m := member{name: name.String()}
 		value, err := d.ReadValue()

@@ -15,6 +15,11 @@ const (
 	// MaxItemSize bounds the size of one element in bytes.
 	MaxItemSize = 1 << 20
 
+	// MaxFields bounds the fields of a structured type, MaxTypeDepth their
+	// nesting.
+	MaxFields    = 1024
+	MaxTypeDepth = 8
+
 	// MaxCells bounds the number of cells of a grid.
 	MaxCells = 1 << 26
 

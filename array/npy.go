@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -162,16 +163,6 @@ func npyFromDict(dict literal) (NPYHeader, error) {
 	return h, nil
 }
 
-func npyDType(v literal) (DType, error) {
-	switch v.kind {
-	case litString:
-		return ParseDType(v.text)
-	case litList, litTuple:
-		return DType{}, fmt.Errorf("array: npy descr: %w: structured types are not carried yet; save one field at a time", ErrUnsupportedDType)
-	}
-	return DType{}, npyError("descr is not a type string")
-}
-
 func npyShape(v literal) (Shape, error) {
 	if v.kind != litTuple {
 		return nil, npyError("shape is not a tuple")
@@ -192,33 +183,60 @@ func npyShape(v literal) (Shape, error) {
 // AppendNPYHeader appends the header of a .npy file, byte for byte the one that
 // np.save of NumPy 2 writes. After it come the elements, in Fortran order when
 // fortran, else in C order; NumPy writes False when both hold. dtype and shape
-// must be valid.
+// must be valid; see DType.NPYType for those that a .npy file cannot name.
 func AppendNPYHeader(dst []byte, dtype DType, shape Shape, fortran bool) []byte {
-	begin := len(dst)
-	dst = append(dst, npyMagic+"\x01\x00\x00\x00{'descr': '"...)
-	dst = append(dst, dtype.String()...)
-	dst = append(dst, "', 'fortran_order': "...)
-	if fortran {
-		dst = append(dst, "True"...)
-	} else {
-		dst = append(dst, "False"...)
+	npy, _ := dtype.NPYType()
+	text := "{'descr': "
+	if descr, ok := npy.descr(); ok {
+		text += descr
 	}
-	dst = append(dst, ", 'shape': "...)
-	dst = shape.appendTuple(dst)
-	dst = append(dst, ", }"...)
+	text += ", 'fortran_order': False, 'shape': "
+	if fortran {
+		text = strings.TrimSuffix(text, "False, 'shape': ") + "True, 'shape': "
+	}
+	text += shape.String() + ", }"
 	if len(shape) > 0 {
 		grows := shape[0]
 		if fortran {
 			grows = shape[len(shape)-1]
 		}
-		dst = appendSpaces(dst, npyGrowth-len(strconv.Itoa(grows)))
+		text += strings.Repeat(" ", max(0, npyGrowth-len(strconv.Itoa(grows))))
+	}
+	version, body := byte(1), []byte(text)
+	if narrow, ok := toLatin1(text); ok {
+		body = narrow
+	} else {
+		version = 3
+	}
+	if version == 1 && len(body)+npyAlign > math.MaxUint16 {
+		version = 2
+	}
+	prefix := 10
+	if version > 1 {
+		prefix = 12
 	}
 	// Like NumPy, a header that would fit exactly gets 64 more.
-	dst = appendSpaces(dst, npyAlign-(len(dst)-begin+1)%npyAlign)
-	dst = append(dst, '\n')
-	// 64 axes of 20 digits are below 2 KiB: the length always fits version 1.
-	binary.LittleEndian.PutUint16(dst[begin+8:], uint16(len(dst)-begin-10))
-	return dst
+	body = appendSpaces(body, npyAlign-(prefix+len(body)+1)%npyAlign)
+	body = append(body, '\n')
+	dst = append(dst, npyMagic...)
+	dst = append(dst, version, 0)
+	if version == 1 {
+		dst = binary.LittleEndian.AppendUint16(dst, uint16(len(body)))
+	} else {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(body)))
+	}
+	return append(dst, body...)
+}
+
+func toLatin1(text string) ([]byte, bool) {
+	out := make([]byte, 0, len(text))
+	for _, r := range text {
+		if r > 0xff {
+			return nil, false
+		}
+		out = append(out, byte(r))
+	}
+	return out, true
 }
 
 func appendSpaces(dst []byte, n int) []byte {

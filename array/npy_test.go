@@ -146,7 +146,7 @@ func TestParseNPYHeader_refuses(t *testing.T) {
 		{"object", with("<f8", "|O"), ErrUnsupportedDType, "astype"},
 		{"object with size", with("<f8", "|O8"), ErrUnsupportedDType, "object"},
 		{"longdouble", with("<f8", "<f16"), ErrUnsupportedDType, "longdouble"},
-		{"structured", with("'<f8'", "[('a', '<f8'), ('b', '|O')]"), ErrUnsupportedDType, "structured"},
+		{"structured", with("'<f8'", "[('a', '<f8'), ('b', '|O')]"), ErrUnsupportedDType, "Python objects"},
 		{"descr a number", with("'<f8'", "8"), ErrNPY, "descr"},
 		{"descr None", with("'<f8'", "None"), ErrNPY, "descr"},
 		{"order a number", with("False", "0"), ErrNPY, "fortran_order"},

@@ -90,3 +90,9 @@ func ShardKey(ndim int) string {
 }
 
 func shardError(why string) error { return fmt.Errorf("array: %w: %s", ErrShardIndex, why) }
+
+// AppendCRC32C appends the CRC32C of p to it, little-endian, as the crc32c codec
+// does.
+func AppendCRC32C(p []byte) []byte {
+	return binary.LittleEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
+}

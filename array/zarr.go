@@ -182,8 +182,9 @@ func (m *Meta) append(dst []byte, chunk Shape, codecs func([]byte) []byte) ([]by
 	begin := len(dst)
 	dst = append(dst, `{"zarr_format":3,"node_type":"array","shape":`...)
 	dst = appendInts(dst, m.Shape)
-	dst = append(dst, `,"data_type":"`+m.DType.ZarrName()...)
-	dst = append(dst, `","chunk_grid":{"name":"regular","configuration":{"chunk_shape":`...)
+	dst = append(dst, `,"data_type":`...)
+	dst = m.DType.AppendZarrType(dst)
+	dst = append(dst, `,"chunk_grid":{"name":"regular","configuration":{"chunk_shape":`...)
 	dst = appendInts(dst, chunk)
 	dst = append(dst, `}},"chunk_key_encoding":{"name":"default","configuration":{"separator":"."}},"fill_value":`...)
 	if m.Fill != nil {
@@ -225,11 +226,8 @@ func (m *Meta) appendCodecs(dst []byte) []byte {
 		dst = append(dst, `}},`...)
 	}
 	dst = append(dst, `{"name":"bytes"`...)
-	switch {
-	case m.DType.BigEndian():
-		dst = append(dst, `,"configuration":{"endian":"big"}`...)
-	case m.DType.HasByteOrder():
-		dst = append(dst, `,"configuration":{"endian":"little"}`...)
+	if endian := m.DType.zarrEndian(); endian != "" {
+		dst = append(dst, `,"configuration":{"endian":"`+endian+`"}`...)
 	}
 	dst = append(dst, '}')
 	for _, c := range m.Codecs {

@@ -10,14 +10,14 @@ import (
 // parseCodecs reads the codecs of an array, which settle cell, order and byte
 // order. A shard stands alone: codecs around it would have to be undone for the
 // whole shard before one cell can be read.
-func (z *ZarrArray) parseCodecs(raw jsontext.Value, typeName string, chunk Shape) error {
+func (z *ZarrArray) parseCodecs(raw jsontext.Value, typeJSON jsontext.Value, chunk Shape) error {
 	list, err := parseExtensions(raw)
 	if err != nil {
 		return err
 	}
 	z.Cell = chunk
 	if len(list) == 0 || list[0].name != "sharding_indexed" {
-		return z.parseCellCodecs(list, typeName)
+		return z.parseCellCodecs(list, typeJSON)
 	}
 	if len(list) > 1 {
 		return unsupported("codecs around sharding_indexed")
@@ -49,7 +49,7 @@ func (z *ZarrArray) parseCodecs(raw jsontext.Value, typeName string, chunk Shape
 	if err := z.parseIndexCodecs(index); err != nil {
 		return err
 	}
-	return z.parseCellCodecs(list, typeName)
+	return z.parseCellCodecs(list, typeJSON)
 }
 
 func parseExtensions(raw jsontext.Value) ([]extension, error) {
@@ -99,7 +99,7 @@ func (z *ZarrArray) parseIndexCodecs(list []extension) error {
 }
 
 // parseCellCodecs reads transpose (if any), bytes, and what follows it.
-func (z *ZarrArray) parseCellCodecs(list []extension, typeName string) error {
+func (z *ZarrArray) parseCellCodecs(list []extension, typeJSON jsontext.Value) error {
 	if len(list) > 0 && list[0].name == "transpose" {
 		order, err := list[0].order()
 		if err != nil {
@@ -120,14 +120,18 @@ func (z *ZarrArray) parseCellCodecs(list []extension, typeName string) error {
 	if err != nil {
 		return err
 	}
-	if z.DType, err = ParseZarrType(typeName, endian == "big"); err != nil {
+	if z.DType, err = ParseZarrType(typeJSON, endian == "big"); err != nil {
 		return err
 	}
-	if endian == "" && z.DType.HasByteOrder() {
+	if endian == "" && z.DType.kind != Struct && z.DType.zarrEndian() != "" {
 		return errors.New("endian of the bytes codec is missing")
 	}
 	for _, e := range list[1:] {
 		c := Codec{Name: e.name, Configuration: e.raw}
+		if z.foreign {
+			z.Codecs = append(z.Codecs, c)
+			continue
+		}
 		b, err := c.Blosc()
 		if err != nil {
 			return err

@@ -27,6 +27,8 @@ type ZarrArray struct {
 	// Separator is "." or "/", between the numbers of a chunk's key.
 	Separator byte
 
+	foreign bool // codecs are not looked into
+
 	// V2Keys says that keys are "0.1" as in Zarr v2, not "c.0.1".
 	V2Keys bool
 }
@@ -36,13 +38,19 @@ type ZarrArray struct {
 // objects with "must_understand": false), numbers out of range and lists over
 // their limits are refused. The result satisfies Meta.Check. Errors wrap ErrZarr,
 // ErrUnsupportedZarr, ErrUnsupportedDType or ErrShape.
-func ParseZarrArray(raw []byte) (*ZarrArray, error) {
+func ParseZarrArray(raw []byte) (*ZarrArray, error) { return parseZarrArray(raw, true) }
+
+// ParseForeignZarr is ParseZarrArray for arrays that others wrote: Codecs may be
+// any, and the result satisfies Meta.Check but for them.
+func ParseForeignZarr(raw []byte) (*ZarrArray, error) { return parseZarrArray(raw, false) }
+
+func parseZarrArray(raw []byte, ours bool) (*ZarrArray, error) {
 	doc, err := zarrDocument(raw, "array")
 	if err != nil {
 		return nil, err
 	}
-	z := &ZarrArray{Separator: '/'}
-	var typeName string
+	z := &ZarrArray{Separator: '/', foreign: !ours}
+	var typeJSON jsontext.Value
 	var chunk Shape
 	var codecs jsontext.Value
 	seen := map[string]bool{}
@@ -54,7 +62,7 @@ func ParseZarrArray(raw []byte) (*ZarrArray, error) {
 		case "shape":
 			z.Shape, err = jsonInts(m.value)
 		case "data_type":
-			typeName, err = zarrTypeName(m.value)
+			typeJSON = m.value
 		case "chunk_grid":
 			chunk, err = parseChunkGrid(m.value)
 		case "chunk_key_encoding":
@@ -81,12 +89,17 @@ func ParseZarrArray(raw []byte) (*ZarrArray, error) {
 			return nil, zarrError(name, errors.New("it is missing"))
 		}
 	}
-	if err := z.parseCodecs(codecs, typeName, chunk); err != nil {
+	if err := z.parseCodecs(codecs, typeJSON, chunk); err != nil {
 		return nil, zarrWrap("codecs", err)
+	}
+	list := z.Codecs
+	if !ours {
+		z.Codecs = nil
 	}
 	if err := z.Check(); err != nil {
 		return nil, err
 	}
+	z.Codecs = list
 	if err := z.checkShard(); err != nil {
 		return nil, err
 	}
@@ -199,18 +212,6 @@ func refuseUnknown(m member) error {
 		}
 	}
 	return unsupported("member " + quote(m.name))
-}
-
-// zarrTypeName returns the name of a data_type without configuration.
-func zarrTypeName(raw jsontext.Value) (string, error) {
-	e, err := parseExtension(raw)
-	if err != nil {
-		return "", err
-	}
-	if e.raw != nil {
-		return "", fmt.Errorf("array: zarr data_type %s: %w: types with a configuration are not carried yet", quote(e.name), ErrUnsupportedDType)
-	}
-	return e.name, nil
 }
 
 func parseChunkGrid(raw jsontext.Value) (Shape, error) {

@@ -48,6 +48,27 @@ func (a *Array) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
+// Retyped returns a source of the same bytes whose elements are of another dtype, of the same size: what a .npy file cannot say, such
+// as bfloat16.
+func Retyped(src Source, dtype array.DType) (Source, error) {
+	old, _, _ := src.Describe()
+	if old.ItemSize() != dtype.ItemSize() {
+		return nil, fmt.Errorf("elements are %v, of %d bytes, and %v has %d", old, old.ItemSize(), dtype, dtype.ItemSize())
+	}
+	return retyped{src, dtype}, nil
+}
+
+type retyped struct {
+	Source
+	dtype array.DType
+}
+
+// Describe implements Source.
+func (r retyped) Describe() (array.DType, array.Shape, array.Order) {
+	_, shape, order := r.Source.Describe()
+	return r.dtype, shape, order
+}
+
 // check compares the length of Data with dtype and shape.
 func (a *Array) check() error {
 	n, err := a.Shape.Bytes(a.DType.ItemSize())

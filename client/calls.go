@@ -53,6 +53,7 @@ type Entry struct {
 	Bytes       int64
 	StoredBytes int64
 	Created     time.Time
+	Digest      string // "none" for an array that another program wrote
 }
 
 // List returns all arrays whose names begin with prefix, a plain string, in byte order.
@@ -73,7 +74,7 @@ func (c *Client) List(ctx context.Context, prefix string) ([]Entry, error) {
 				return err
 			}
 			for _, e := range m.Entries {
-				list = append(list, Entry{Name: e.Name, DType: e.DType, Shape: e.Shape, Bytes: e.Bytes, StoredBytes: e.StoredBytes, Created: e.Created})
+				list = append(list, Entry{Name: e.Name, DType: e.DType, Shape: e.Shape, Bytes: e.Bytes, StoredBytes: e.StoredBytes, Created: e.Created, Digest: e.Digest})
 			}
 			if !m.More {
 				return nil

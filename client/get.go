@@ -14,8 +14,9 @@ import (
 // Stat describes a stored array.
 type Stat struct {
 	Name        string
-	ID          wire.ID // of the transfer that stored it
-	DType       array.DType
+	ID          wire.ID     // of the transfer that stored it
+	DType       array.DType // as NumPy has it
+	Stored      array.DType // as it travels and rests; see array.DType.Stored
 	Shape       array.Shape
 	Order       array.Order // memory order of the axes
 	Chunks      array.Shape // shape of a chunk
@@ -69,7 +70,7 @@ func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOpti
 }
 
 func (c *Client) get(name string, d *download, opts GetOptions) (*Stat, error) {
-	c.request(wire.Get, wire.GetMessage{Name: name, Cells: d.wanted()})
+	c.request(wire.Get, wire.GetMessage{Name: name, Cells: d.wanted(), Takes: []string{wire.FeatureFill}})
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
@@ -104,13 +105,32 @@ func (c *Client) get(name string, d *download, opts GetOptions) (*Stat, error) {
 	return st, nil
 }
 
+// want restricts the download to ranges of cells, unless there are none.
+func (d *download) want(ranges [][2]uint64) {
+	if ranges == nil {
+		return
+	}
+	for i := range d.got {
+		d.got[i] = true
+	}
+	d.missing = 0
+	for _, r := range ranges {
+		for i := r[0]; i < min(r[0]+r[1], uint64(len(d.got))); i++ {
+			d.got[i] = false
+			d.missing++
+		}
+	}
+}
+
 // download is a Get between META and DONE.
 type download struct {
 	sink    Sink
+	only    [][2]uint64           // the cells that are wanted; nil: all
 	refuse  func(why error) error // ends the transfer and tells the other side
 	id      wire.ID               // of what comes
 	grid    array.Grid
 	size    int
+	item    []byte // an element of the fill value
 	got     []bool
 	missing int
 	leaves  [][32]byte
@@ -135,20 +155,27 @@ func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
 	if d.size > wire.MaxCell || st.Cells != d.grid.Len() {
 		return nil, wire.Failf(wire.CodeProtocol, "META: %d cells of %d bytes for a grid of %d", st.Cells, d.size, d.grid.Len())
 	}
+	if d.item, err = meta.FillBytes(); err != nil {
+		return nil, err
+	}
+	if packing := st.DType.Packing(); !packing.Identity() {
+		d.sink = &packedSink{Sink: d.sink, packing: packing}
+	}
 	if err := d.sink.Begin(st, d.grid); err != nil {
 		return source{err}, nil
 	}
 	d.got, d.missing, d.leaves = make([]bool, d.grid.Len()), d.grid.Len(), nil
-	if st.Digest == SHA256 {
+	if st.Digest == SHA256 && d.only == nil {
 		d.leaves = make([][32]byte, d.grid.Len())
 	}
+	d.want(d.only)
 	return nil, nil
 }
 
 // wanted returns the cells to ask for: nil, which stands for all, at first; what is missing afterwards.
 func (d *download) wanted() [][2]uint64 {
 	if d.got == nil {
-		return nil
+		return d.only
 	}
 	list := [][2]uint64{}
 	for i, got := range d.got {
@@ -158,7 +185,7 @@ func (d *download) wanted() [][2]uint64 {
 			list[n-1][1]++
 		case n == maxWanted:
 			d.got = nil // too scattered: from the beginning
-			return nil
+			return d.only
 		default:
 			list = append(list, [2]uint64{uint64(i), 1})
 		}
@@ -170,7 +197,7 @@ func (d *download) wanted() [][2]uint64 {
 const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
-	total := int64(d.grid.Len()) * int64(d.size)
+	total := int64(d.missing) * int64(d.size)
 	for {
 		h, _, err := c.next()
 		switch {
@@ -188,6 +215,11 @@ func (c *Client) cells(d *download, progress func(done, total int64)) error {
 			return nil
 		case h.Kind == wire.Credit || !h.Kind.Known():
 			continue
+		case h.Kind == wire.Fill:
+			if err := c.filled(d, h); err != nil {
+				return err
+			}
+			continue
 		case h.Kind != wire.Chunk:
 			return wire.Failf(wire.CodeProtocol, "%v among the cells of a GET", h.Kind)
 		}
@@ -198,6 +230,33 @@ func (c *Client) cells(d *download, progress func(done, total int64)) error {
 			progress(total-int64(d.missing)*int64(d.size), total)
 		}
 	}
+}
+
+// filled gives the sink cells of the fill value.
+func (c *Client) filled(d *download, h wire.Header) error {
+	for i := int(h.Index); i < int(h.Index)+int(h.Raw); i++ {
+		if i >= len(d.got) || d.got[i] {
+			return wire.Failf(wire.CodeProtocol, "cell %d came twice or was not asked for", i)
+		}
+		d.got[i] = true
+		d.missing--
+		place := d.sink.Place(i)
+		memory := place
+		if memory == nil {
+			memory = c.scratch(d.size)
+		}
+		d.grid.Fill(memory, i, d.item)
+		if d.leaves != nil {
+			d.leaves[i] = sha256.Sum256(memory)
+		}
+		if place != nil {
+			memory = nil
+		}
+		if err := d.sink.Cell(i, memory); err != nil {
+			return c.abandon(err)
+		}
+	}
+	return nil
 }
 
 // cell reads the payload of a CHUNK to its place.
@@ -211,7 +270,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	}
 	i := int(h.Index)
 	if d.got[i] {
-		return wire.Failf(wire.CodeProtocol, "cell %d came twice", i)
+		return wire.Failf(wire.CodeProtocol, "cell %d came twice or was not asked for", i)
 	}
 	if d.decoder != nil {
 		return c.compressed(d, h)
@@ -284,8 +343,17 @@ func readMeta(b []byte) (*Stat, *array.Meta, error) {
 	if order == nil {
 		order = array.COrder(len(z.Meta.Shape))
 	}
+	dtype := z.Meta.DType
+	if m.NumPy != nil {
+		if dtype, err = array.ParseNumPy(m.NumPy); err != nil {
+			return nil, nil, err
+		}
+		if !dtype.Stored().Equal(z.Meta.DType) {
+			return nil, nil, wire.Failf(wire.CodeProtocol, "META: numpy says %v, which is stored as %v, and array %v", dtype, dtype.Stored(), z.Meta.DType)
+		}
+	}
 	st := &Stat{
-		Name: m.Name, ID: m.ID, DType: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
+		Name: m.Name, ID: m.ID, DType: dtype, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
 		Codec: m.Codec, CodecWhy: m.CodecWhy, Validated: validated(m.Validated), Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Digest: m.Digest.Kind,
 		Attributes: []byte(m.Attributes), DimNames: z.Meta.DimNames, Durability: m.Durability, Created: m.Created,
 	}

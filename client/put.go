@@ -122,15 +122,19 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	if target < 1 || target > MaxChunk {
 		return nil, fmt.Errorf("chunks of %d bytes, 1 to %d are allowed", target, MaxChunk)
 	}
+	stored := dtype.Stored()
 	cell := opts.Cell
 	if cell == nil {
 		if err := order.Check(len(shape)); err != nil {
 			return nil, err
 		}
-		cell = array.DefaultCell(shape, order, dtype.ItemSize(), target)
+		cell = array.DefaultCell(shape, order, stored.ItemSize(), target)
+	}
+	if packing := dtype.Packing(); !packing.Identity() {
+		src = &packedSource{Source: src, packing: packing}
 	}
 	u := &upload{src: src, opts: opts}
-	u.meta = array.Meta{Shape: shape, DType: dtype, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))}
+	u.meta = array.Meta{Shape: shape, DType: stored, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))}
 	text, err := u.meta.AppendWire(nil)
 	if err != nil {
 		return nil, err
@@ -163,7 +167,7 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 		rand.Read(opts.ID[:])
 	}
 	u.msg = wire.PutMessage{
-		Name: name, ID: opts.ID, Array: jsontext.Value(text), NumPy: dtype.String(),
+		Name: name, ID: opts.ID, Array: jsontext.Value(text), NumPy: dtype.AppendNumPy(nil),
 		Digest: opts.Digest, IfAbsent: opts.IfAbsent, Resume: opts.Resume || opts.Retries > 0,
 	}
 	if opts.Relaxed {

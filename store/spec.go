@@ -64,15 +64,30 @@ func checkSpec(spec *Spec) error {
 	if len(spec.CodecWhy) > MaxCodecWhy {
 		return fmt.Errorf("a sentence about the codec of %d bytes, the most is %d", len(spec.CodecWhy), MaxCodecWhy)
 	}
+	return checkNumPy(spec)
+}
+
+// checkNumPy compares the NumPy dtype with the type in which its elements are stored.
+func checkNumPy(spec *Spec) error {
+	if spec.NumPy == "" {
+		return nil
+	}
 	if len(spec.NumPy) > array.MaxNPYHeader {
-		return fmt.Errorf("a NumPy descr of %d bytes, the most is %d", len(spec.NumPy), array.MaxNPYHeader)
+		return fmt.Errorf("a NumPy dtype of %d bytes, the most is %d", len(spec.NumPy), array.MaxNPYHeader)
+	}
+	d, err := array.ParseNumPy([]byte(spec.NumPy))
+	if err != nil {
+		return err
+	}
+	if !d.Stored().Equal(spec.Meta.DType) {
+		return fmt.Errorf("numpy says %v, which is stored as %v, and array %v", d, d.Stored(), spec.Meta.DType)
 	}
 	return nil
 }
 
 // SameArray reports whether two specs ask for the same array under the same name: what a transfer that is taken up again must be.
 func SameArray(a, b *Spec) bool {
-	return a.Name == b.Name && a.NumPy == b.NumPy && a.Digest == b.Digest &&
+	return a.Name == b.Name && a.NumPy == b.NumPy && a.Digest == b.Digest && a.Sparse == b.Sparse &&
 		bytes.Equal(a.Attributes, b.Attributes) && a.Meta.Equal(&b.Meta)
 }
 

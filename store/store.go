@@ -29,6 +29,7 @@ type ID [16]byte
 type DigestKind string
 
 const (
+	DigestNone   DigestKind = "none" // nothing was recorded: another program wrote the array
 	DigestCRC32C DigestKind = "crc32c"
 	DigestSHA256 DigestKind = "sha256"
 )
@@ -38,12 +39,13 @@ type Spec struct {
 	ID         ID
 	Name       string
 	Meta       array.Meta // wire form: cells are the chunks
-	NumPy      string     // descr of the exact NumPy dtype, or ""
+	NumPy      string     // JSON of the exact NumPy dtype (spec/WIRE.md §5.1), or ""
 	Attributes []byte     // the text of a JSON object; nil is {}
 	Digest     DigestKind
 	CodecWhy   string // why the sender settled on the codec, one sentence; "" when it was told to
 	Validated  string // Header when cells were not decoded on their way in; "" when they were
 	IfAbsent   bool
+	Sparse     bool // cells may repeat others or be the fill value; see Upload.Repeat
 	Relaxed    bool // acknowledge without waiting for the disk; spec/STORE.md §1
 	Resume     bool // take up what is durable of an unfinished transfer of this id; otherwise begin again
 }
@@ -70,11 +72,30 @@ type Info struct {
 	Receipt Receipt
 }
 
+// DType returns the type of the elements as NumPy has them; Meta.DType is the one in which they rest.
+func (i *Info) DType() array.DType {
+	if d, err := array.ParseNumPy([]byte(i.NumPy)); err == nil {
+		return d
+	}
+	return i.Meta.DType
+}
+
 // Cell describes one stored cell.
 type Cell struct {
 	Index int
 	CRC   uint32   // CRC32C of the stored (encoded) bytes
 	Leaf  [32]byte // SHA-256 of the raw bytes, with DigestSHA256
+	// Source is the cell whose bytes these are, Index when they are its own. Upload.Write ignores it.
+	Source int
+}
+
+// Fill is the source of cells that are the fill value and have no bytes.
+const Fill = -1
+
+// Repeat says that Count cells from First on are those from Source on, one for one; or, with Source Fill, that they are the fill
+// value. Source is less than First, and every source is written before, or is itself of the run.
+type Repeat struct {
+	First, Count, Source int
 }
 
 // Range is a run of cells.
@@ -107,6 +128,8 @@ type Upload interface {
 	Recorded(index int) (Cell, bool)
 	// Write stores the encoded bytes of a cell. It does not keep data. The bytes were checked by the caller.
 	Write(ctx context.Context, cell Cell, data []byte) error
+	// Repeat records cells that are not written; the upload must be Sparse. leaves are those of fill cells, with DigestSHA256.
+	Repeat(ctx context.Context, r Repeat, leaves [][32]byte) error
 	// Sync makes all written cells durable.
 	Sync(ctx context.Context) error
 	// Commit publishes the array; every cell must have been written. root is checked by the caller and recorded.
@@ -129,7 +152,7 @@ type Lender interface {
 // Array is a committed array, open for reading. Its methods may be called from any goroutine.
 type Array interface {
 	Info() *Info
-	// Cell returns what is recorded of a cell and the length of its stored bytes.
+	// Cell returns what is recorded of a cell and the length of its stored bytes, 0 for a cell of the fill value.
 	Cell(index int) (Cell, int, error)
 	// Read reads the stored bytes of a cell into dst, which must have their length. It does not check them.
 	Read(ctx context.Context, index int, dst []byte) error

@@ -44,13 +44,13 @@ func (m *PutMessage) Describe() (*array.Meta, error) {
 		return invalid(fmt.Errorf("attributes belong into the member of their own"))
 	}
 	meta.Attributes = nil
-	if m.NumPy != "" {
-		d, err := array.ParseDType(m.NumPy)
+	if m.NumPy != nil {
+		d, err := array.ParseNumPy(m.NumPy)
 		if err != nil {
 			return invalid(err)
 		}
-		if !d.Equal(meta.DType) {
-			return invalid(fmt.Errorf("numpy says %v and array %v", d, meta.DType))
+		if !d.Stored().Equal(meta.DType) {
+			return invalid(fmt.Errorf("numpy says %v, which travels as %v, and array %v", d, d.Stored(), meta.DType))
 		}
 	}
 	if m.Attributes != nil {

@@ -52,8 +52,8 @@ const (
 	Done    Kind = 38
 
 	Chunk  Kind = 48
-	Alias  Kind = 49 // reserved
-	Fill   Kind = 50 // reserved
+	Alias  Kind = 49
+	Fill   Kind = 50
 	Resend Kind = 51 // reserved
 )
 
@@ -75,7 +75,7 @@ func (k Kind) String() string {
 // Known tells whether k is spoken, and not only reserved, in this version.
 func (k Kind) Known() bool {
 	switch k {
-	case GoAway, Auth, Subscribe, Alias, Fill, Resend:
+	case GoAway, Auth, Subscribe, Resend:
 		return false
 	}
 	_, ok := kindNames[k]

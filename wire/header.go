@@ -127,6 +127,8 @@ var uses = map[Kind]use{
 	Report:  {raw: true, payload: true},
 	Done:    {index: true, empty: true},
 	Chunk:   {index: true, raw: true, payload: true},
+	Alias:   {index: true, raw: true, payload: true},
+	Fill:    {index: true, raw: true, empty: true},
 }
 
 func (u use) check(h Header) error {
@@ -140,6 +142,13 @@ func (u use) check(h Header) error {
 		}
 		if h.Index >= MaxCells {
 			return errorf("8", 16, CodeLimit, "CHUNK: cell %d, an array has at most %d", h.Index, uint64(MaxCells))
+		}
+	case Alias, Fill:
+		if h.Index >= MaxCells || h.Raw == 0 || uint64(h.Raw) > MaxCells-h.Index {
+			return errorf("8", 16, CodeLimit, "%v: %d cells from %d, an array has at most %d", h.Kind, h.Raw, h.Index, uint64(MaxCells))
+		}
+		if h.Kind == Alias && h.Length != AliasSize {
+			return errorf("5.8", 12, CodeProtocol, "ALIAS: payload of %d bytes, it has %d", h.Length, AliasSize)
 		}
 	case Credit:
 		if h.Index == 0 || h.Index > MaxCredit {

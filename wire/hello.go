@@ -1,5 +1,11 @@
 package wire
 
+// Features of this version, spec/WIRE.md §10.
+const (
+	FeatureAlias = "alias"
+	FeatureFill  = "fill"
+)
+
 // Codecs of chunks, as HELLO names them, spec/WIRE.md §2 and §5.6.
 const (
 	CodecNone  = "none"

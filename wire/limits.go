@@ -20,6 +20,7 @@ const (
 	MaxCredit     = uint64(1) << 62    // outstanding raw bytes; as the credit of HELLO: no bound but the stream's
 	MinCost       = 4 << 10            // credit that a cell costs at least
 	MinCredit     = 16 << 20           // the first credit lets one cell of any size in
+	AliasSize     = 8                  // payload of ALIAS
 	MaxBad        = 100                // problems that a REPORT names
 )
 

@@ -30,12 +30,13 @@ type PutMessage struct {
 	Name       string         `json:"name"`
 	ID         ID             `json:"id"`
 	Array      jsontext.Value `json:"array"`
-	NumPy      string         `json:"numpy,omitzero"`
+	NumPy      jsontext.Value `json:"numpy,omitzero"`
 	Attributes *string        `json:"attributes,omitzero"` // nil: none
 	Digest     string         `json:"digest,omitzero"`
 	CodecWhy   string         `json:"codec_why,omitzero"`
 	IfAbsent   bool           `json:"if_absent,omitzero"`
 	Resume     bool           `json:"resume,omitzero"`
+	Sparse     bool           `json:"sparse,omitzero"`     // ALIAS and FILL may come
 	Durability string         `json:"durability,omitzero"` // "durable" (default) or "relaxed"
 	Must       []string       `json:"must_understand,omitzero"`
 }
@@ -50,6 +51,7 @@ type FinishMessage struct {
 type GetMessage struct {
 	Name  string      `json:"name"`
 	Cells [][2]uint64 `json:"cells,omitzero"`
+	Takes []string    `json:"takes,omitzero"` // features for cells that are not sent
 	Must  []string    `json:"must_understand,omitzero"`
 }
 
@@ -100,7 +102,7 @@ type MetaMessage struct {
 	Name        string         `json:"name"`
 	ID          ID             `json:"id"`
 	Array       jsontext.Value `json:"array"`
-	NumPy       string         `json:"numpy,omitzero"`
+	NumPy       jsontext.Value `json:"numpy,omitzero"`
 	Attributes  string         `json:"attributes"`
 	Bytes       int64          `json:"nbytes"`
 	StoredBytes int64          `json:"stored_bytes"`
@@ -122,6 +124,7 @@ type Entry struct {
 	Bytes       int64     `json:"nbytes"`
 	StoredBytes int64     `json:"stored_bytes"`
 	Created     time.Time `json:"created"`
+	Digest      string    `json:"digest,omitzero"`
 }
 
 // EntriesMessage is a page of a list, §5.3.

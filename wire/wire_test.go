@@ -44,6 +44,9 @@ func sample(k Kind) Header {
 	if u.payload {
 		h.Length = 20
 	}
+	if k == Alias {
+		h.Length = AliasSize
+	}
 	return h
 }
 
@@ -90,7 +93,7 @@ func TestHeaderOutOfRange(t *testing.T) {
 		{"raw of a FINISH", Finish, func(h *Header) { h.Raw = 1 }, CodeProtocol},
 		{"level", Ack, func(h *Header) { h.Raw = 3 }, CodeProtocol},
 		{"unknown critical", Kind(200), func(h *Header) { h.Flags = Critical }, CodeUnsupported},
-		{"reserved critical", Fill, func(h *Header) { h.Flags = Critical }, CodeUnsupported},
+		{"reserved critical", Resend, func(h *Header) { h.Flags = Critical }, CodeUnsupported},
 		{"long unknown", Kind(200), func(h *Header) { h.Length = MaxControl + 1 }, CodeLimit},
 	}
 	for _, test := range tests {

@@ -26,6 +26,7 @@ type getInfo struct {
 
 func newGetCmd(a *app) *cobra.Command {
 	var force bool
+	var region string
 	cmd := &cobra.Command{
 		Use:   "get NAME [FILE.npy|-]",
 		Short: "Fetch an array",
@@ -36,11 +37,13 @@ With - the .npy goes to standard output as it comes: when the command fails,
 what came before is not to be used.`,
 		Example: `  ndferry get lab/run7
   ndferry get lab/run7 /tmp/copy.npy --force
+  ndferry get lab/run7 part.npy --region '0:10,:,5'
   ndferry get lab/run7 - | python3 -c 'import numpy, sys; print(numpy.load(sys.stdin.buffer).mean())'`,
 		Args: cobra.RangeArgs(1, 2),
 	}
 	conn := addClientFlags(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
+	cmd.Flags().StringVar(&region, "region", "", "only this part, as in NumPy without steps: '0:10,:,5'; only its chunks travel")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
 		if err := array.CheckName(name); err != nil {
@@ -49,6 +52,9 @@ what came before is not to be used.`,
 		file := name[strings.LastIndexByte(name, '/')+1:] + ".npy"
 		if len(args) == 2 {
 			file = args[1]
+		}
+		if cmd.Flags().Changed("region") {
+			return a.getRegion(cmd.Context(), conn, name, file, region, force)
 		}
 		if file == "-" {
 			return a.getStream(cmd.Context(), conn, name)
@@ -63,7 +69,10 @@ func (a *app) getStream(ctx context.Context, conn *clientFlags, name string) err
 	if terminal(a.stdout) != nil {
 		return usageErrorf("get: standard output is a terminal; redirect it or name a file")
 	}
-	_, err := a.fetch(ctx, conn, name, &client.NPYWriter{W: a.stdout})
+	st, err := a.fetch(ctx, conn, name, &client.NPYWriter{W: a.stdout})
+	if err == nil {
+		a.noteNPYType(st.DType)
+	}
 	return err
 }
 
@@ -78,6 +87,7 @@ func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string,
 	if err != nil {
 		return err
 	}
+	a.noteNPYType(st.DType)
 	if err := sink.Commit(); err != nil {
 		return forceAdvice(err, force)
 	}

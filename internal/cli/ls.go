@@ -24,6 +24,7 @@ type entryInfo struct {
 	Bytes       int64     `json:"bytes"`
 	StoredBytes int64     `json:"stored_bytes"`
 	Created     time.Time `json:"created"`
+	Digest      string    `json:"digest,omitzero"` // none: written by another program, nothing was recorded to check it with
 }
 
 func newLsCmd(a *app) *cobra.Command {
@@ -55,7 +56,7 @@ finds run/1, run/12 and run/1/a. The columns are name, dtype, shape and size.`,
 func (a *app) printList(entries []client.Entry) error {
 	list := listInfo{Arrays: make([]entryInfo, len(entries))}
 	for i, e := range entries {
-		list.Arrays[i] = entryInfo{Name: e.Name, DType: e.DType, Shape: notNil(e.Shape), Bytes: e.Bytes, StoredBytes: e.StoredBytes, Created: e.Created}
+		list.Arrays[i] = entryInfo{Name: e.Name, DType: e.DType, Shape: notNil(e.Shape), Bytes: e.Bytes, StoredBytes: e.StoredBytes, Created: e.Created, Digest: e.Digest}
 	}
 	return a.printResult(list, func(w io.Writer) error {
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

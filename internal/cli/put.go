@@ -44,6 +44,7 @@ type putFlags struct {
 	digest   string
 	attrs    []string
 	ifAbsent bool
+	dtype    string
 
 	durability string
 	resume     string
@@ -73,6 +74,7 @@ unchanged. The server keeps it for 48 hours.`,
 	conn := addClientFlags(cmd)
 	flags.add(cmd)
 	cmd.Flags().BoolVar(&flags.ifAbsent, "if-absent", false, "fail with exit code 12 when the name is taken")
+	cmd.Flags().StringVar(&flags.dtype, "dtype", "", "what the elements are, of the same size as the file says: bfloat16, float8_e4m3fn, '<M8[s]', ...")
 	cmd.Flags().StringVar(&flags.durability, "durability", "durable", "what success means: durable, or relaxed, which does not wait for the disk")
 	cmd.Flags().StringVar(&flags.resume, "resume", resumeAuto, "go on with what was interrupted: auto or off")
 	cmd.Flags().IntVar(&flags.retries, "retries", 5, "attempts after one that failed for a reason that may pass")
@@ -85,7 +87,7 @@ unchanged. The server keeps it for 48 hours.`,
 		if err != nil {
 			return err
 		}
-		return a.put(cmd.Context(), conn, args[0], name, opts)
+		return a.put(cmd.Context(), conn, args[0], name, flags.dtype, opts)
 	}
 	return cmd
 }
@@ -163,7 +165,7 @@ func parseAttrs(list []string) ([]byte, error) {
 	return object, nil
 }
 
-func (a *app) put(parent context.Context, conn *clientFlags, file, name string, opts client.PutOptions) error {
+func (a *app) put(parent context.Context, conn *clientFlags, file, name, as string, opts client.PutOptions) error {
 	ctx, cancel, err := conn.context(parent)
 	if err != nil {
 		return err
@@ -180,7 +182,11 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 	}
 	defer c.Close()
 
-	dtype, shape, _ := src.Describe()
+	from, err := retyped(src, as)
+	if err != nil {
+		return err
+	}
+	dtype, shape, _ := from.Describe()
 	size, err := shape.Bytes(dtype.ItemSize())
 	if err != nil {
 		return err
@@ -189,7 +195,7 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 	defer p.finish()
 	opts.Progress = p.report()
 	begin := a.now()
-	r, err := a.putRemembered(ctx, c, conn.addr.String(), file, name, src, opts, size)
+	r, err := a.putRemembered(ctx, c, conn.addr.String(), file, name, from, opts, size)
 	if err != nil {
 		return err
 	}
@@ -212,6 +218,22 @@ func (a *app) printReceipt(r *client.Receipt, dtype array.DType, shape array.Sha
 			r.Name, info.DType, shape, formatSize(r.Bytes), chunkCount(r.Cells), packed, r.Digest, r.Durability, seconds(took))
 		return err
 	})
+}
+
+// retyped is the source with another dtype, unless as is "".
+func retyped(src client.Source, as string) (client.Source, error) {
+	if as == "" {
+		return src, nil
+	}
+	dtype, err := array.ParseDType(as)
+	if err != nil {
+		return nil, usageErrorf("put: --dtype: %w", err)
+	}
+	from, err := client.Retyped(src, dtype)
+	if err != nil {
+		return nil, usageErrorf("put: --dtype: %w", err)
+	}
+	return from, nil
 }
 
 // putRemembered puts, and goes on with what was interrupted. A stream cannot be read twice, and what has one chunk is as quickly sent again.

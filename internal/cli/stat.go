@@ -82,7 +82,7 @@ func (a *app) printStat(st *client.Stat) error {
 		if info.Validated != "full" {
 			row("validated", "%s", info.Validated)
 		}
-		row("digest", "%s", info.Digest)
+		row("digest", "%s", digestText(info.Digest))
 		if info.Root != "" {
 			row("root", "%s", info.Root)
 		}
@@ -92,6 +92,13 @@ func (a *app) printStat(st *client.Stat) error {
 		row("attributes", "%s", info.Attributes)
 		return table.Flush()
 	})
+}
+
+func digestText(kind string) string {
+	if kind == "none" {
+		return "none: another program wrote it, and there are no stored checks"
+	}
+	return kind
 }
 
 // orderText names the memory order as NumPy does.

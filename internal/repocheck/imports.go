@@ -82,7 +82,7 @@ var Arrows = []Arrow{
 		Why: "the one table from URL to back end"},
 	{From: "store/storetest", To: []string{"store", "array", "wire/codec"}, Extra: []string{cmp, rapid},
 		Why: "the conformance suite knows the interface, not the back ends"},
-	{From: "store/*", To: []string{"store", "array", "wire/codec"}, Extra: []string{xsys, xtext, json, awsSDK},
+	{From: "store/*", To: []string{"store", "array", "wire/codec"}, Extra: []string{xsys, xtext, json, awsSDK, compress},
 		Why: "back ends and wrappers implement the interface and do not know each other"},
 	{From: "store", To: []string{"array", "wire/codec"}, Extra: []string{json, xtext, xsys},
 		Why: "the interface, names and layout that all back ends share"},

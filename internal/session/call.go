@@ -99,8 +99,8 @@ func entriesOf(list []store.Info, more bool) wire.EntriesMessage {
 			shape = []int{}
 		}
 		m.Entries = append(m.Entries, wire.Entry{
-			Name: i.Name, DType: i.Meta.DType.String(), Shape: shape,
-			Bytes: i.Receipt.Bytes, StoredBytes: i.Receipt.StoredBytes, Created: i.Receipt.Created,
+			Name: i.Name, DType: i.DType().String(), Shape: shape,
+			Bytes: i.Receipt.Bytes, StoredBytes: i.Receipt.StoredBytes, Created: i.Receipt.Created, Digest: string(i.Receipt.Digest),
 		})
 	}
 	return m

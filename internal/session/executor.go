@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ type Executor struct {
 
 	mu      sync.Mutex
 	uploads map[uint32]*upload            // guarded by mu
-	arrays  map[uint32]store.Array        // guarded by mu
+	arrays  map[uint32]*reading           // guarded by mu
 	cancel  map[uint32]context.CancelFunc // guarded by mu; of what runs
 }
 
@@ -36,6 +37,8 @@ type upload struct {
 	lender store.Lender // nil when it has no memory of its own
 	grid   array.Grid
 	sha256 bool
+	size   int    // raw bytes of a cell
+	item   []byte // an element of the fill value
 
 	compressed bool
 	headerOnly bool // compressed cells are not decoded
@@ -47,7 +50,7 @@ type upload struct {
 func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 	return &Executor{
 		store: st, pool: pool, ctx: ctx, now: time.Now,
-		uploads: map[uint32]*upload{}, arrays: map[uint32]store.Array{}, cancel: map[uint32]context.CancelFunc{},
+		uploads: map[uint32]*upload{}, arrays: map[uint32]*reading{}, cancel: map[uint32]context.CancelFunc{},
 	}
 }
 
@@ -111,7 +114,7 @@ func (e *Executor) upload(stream uint32) *upload {
 	return e.uploads[stream]
 }
 
-func (e *Executor) array(stream uint32) store.Array {
+func (e *Executor) array(stream uint32) *reading {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.arrays[stream]
@@ -137,6 +140,8 @@ func (e *Executor) Run(op Operation, progress func(Result)) Result {
 		return e.begin(ctx, op)
 	case Write:
 		return e.write(ctx, op)
+	case Repeat:
+		return e.repeat(ctx, op)
 	case Commit, Release, Discard:
 		return e.end(ctx, op)
 	case Open:
@@ -182,9 +187,16 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 		e.owners.release(op.Spec.ID, e)
 		return Result{Err: err}
 	}
+	size, err := op.Spec.Meta.CellBytes()
+	item, fillErr := op.Spec.Meta.FillBytes()
+	if err := errors.Join(err, fillErr); err != nil {
+		up.Discard()
+		return Result{Err: err}
+	}
 	u := &upload{
 		id:         op.Spec.ID,
-		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume,
+		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, size: size, item: item,
+		sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume,
 	}
 	u.point.at = e.now()
 	u.lender, _ = up.(store.Lender)
@@ -251,8 +263,17 @@ func (e *Executor) open(ctx context.Context, op Operation) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
+	r := &reading{Array: a}
+	var sizeErr, fillErr error
+	r.grid, err = a.Info().Meta.Grid()
+	r.size, sizeErr = a.Info().Meta.CellBytes()
+	r.item, fillErr = a.Info().Meta.FillBytes()
+	if err := errors.Join(err, sizeErr, fillErr); err != nil {
+		a.Close()
+		return Result{Err: err}
+	}
 	e.mu.Lock()
-	e.arrays[op.Stream] = a
+	e.arrays[op.Stream] = r
 	e.mu.Unlock()
 	return Result{Info: a.Info()}
 }
@@ -263,7 +284,10 @@ func (e *Executor) read(ctx context.Context, op Operation) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
-	if v, ok := a.(store.Viewer); ok {
+	if r, done := e.readRepeat(a, op, cell, n); done {
+		return r
+	}
+	if v, ok := a.Array.(store.Viewer); ok {
 		return Result{Cell: cell, Data: v.View(op.Cell.Index), Lent: true}
 	}
 	if n > wire.MaxChunk {
@@ -273,6 +297,9 @@ func (e *Executor) read(ctx context.Context, op Operation) Result {
 	if err := a.Read(ctx, op.Cell.Index, data); err != nil {
 		e.pool.Give(data)
 		return Result{Err: err}
+	}
+	if a.Info().Digest == store.DigestNone {
+		cell.CRC = wire.Checksum(data)
 	}
 	return Result{Cell: cell, Data: data}
 }

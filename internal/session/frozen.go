@@ -33,15 +33,16 @@ type frozen struct {
 }
 
 type frozenPut struct {
-	Stream   uint32        `json:"stream"`
-	Message  []byte        `json:"message"` // of the PUT
-	Opened   bool          `json:"opened"`
-	Failed   bool          `json:"failed,omitzero"`
-	Got      []uint64      `json:"got"`
-	Finished bool          `json:"finished"`
-	Root     *wire.Root    `json:"root,omitzero"`
-	Leaves   []wire.Root   `json:"leaves,omitzero"`
-	Writes   []frozenWrite `json:"writes,omitzero"`
+	Stream   uint32         `json:"stream"`
+	Message  []byte         `json:"message"` // of the PUT
+	Opened   bool           `json:"opened"`
+	Failed   bool           `json:"failed,omitzero"`
+	Got      []uint64       `json:"got"`
+	Finished bool           `json:"finished"`
+	Root     *wire.Root     `json:"root,omitzero"`
+	Leaves   []wire.Root    `json:"leaves,omitzero"`
+	Writes   []frozenWrite  `json:"writes,omitzero"`
+	Repeats  []store.Repeat `json:"repeats,omitzero"` // that the store has not recorded yet
 }
 
 // frozenWrite is a cell that came and was not written yet.
@@ -58,6 +59,7 @@ type frozenGet struct {
 	ID     wire.ID     `json:"id"`
 	Cells  [][2]uint64 `json:"cells"` // still to be sent; nil: all
 	Whole  bool        `json:"whole,omitzero"`
+	Takes  []string    `json:"takes,omitzero"`
 	Sent   uint64      `json:"sent"`
 }
 
@@ -114,17 +116,20 @@ func (s *Session) freezePut(stream uint32, p *put) frozenPut {
 		return fp
 	}
 	if p.moved != nil { // it moves again before its upload was open
-		fp.Opened, fp.Got, fp.Writes = true, p.moved.got, p.moved.writes
+		fp.Opened, fp.Got, fp.Writes, fp.Repeats = true, p.moved.got, p.moved.writes, p.moved.repeats
 		return fp
 	}
 	for _, op := range s.pending(stream, Write) {
 		fp.Writes = append(fp.Writes, frozenWrite{Cell: op.Cell.Index, CRC: op.Cell.CRC, Data: op.Data, Free: op.Free})
 	}
+	for _, op := range s.pending(stream, Repeat) {
+		fp.Repeats = append(fp.Repeats, op.Repeat)
+	}
 	return fp
 }
 
 func (s *Session) freezeGet(stream uint32, g *get) frozenGet {
-	fg := frozenGet{Stream: stream, Name: g.name, ID: wire.ID(g.id), Sent: g.sent, Whole: g.ranges == nil, Cells: [][2]uint64{}}
+	fg := frozenGet{Stream: stream, Name: g.name, ID: wire.ID(g.id), Sent: g.sent, Takes: g.takes, Whole: g.ranges == nil, Cells: [][2]uint64{}}
 	for _, op := range s.pending(stream, ReadCell) {
 		fg.Cells = append(fg.Cells, [2]uint64{uint64(op.Cell.Index), 1})
 	}
@@ -170,7 +175,7 @@ func Import(cfg Config, mem Memory, now time.Time, blob []byte) (*Session, error
 		}
 	}
 	for _, fg := range f.Gets {
-		g := &get{name: fg.Name, id: store.ID(fg.ID), ranges: fg.Cells, sent: fg.Sent}
+		g := &get{name: fg.Name, id: store.ID(fg.ID), ranges: fg.Cells, sent: fg.Sent, takes: fg.Takes}
 		if fg.Whole {
 			g.ranges = nil
 		}
@@ -200,7 +205,7 @@ func (s *Session) importPut(fp frozenPut) error {
 		p.leaves[i] = fp.Leaves[i]
 	}
 	if fp.Opened {
-		p.moved = &movedPut{got: fp.Got, writes: fp.Writes}
+		p.moved = &movedPut{got: fp.Got, writes: fp.Writes, repeats: fp.Repeats}
 		p.spec.Resume = true
 	}
 	s.puts[fp.Stream] = p
@@ -210,8 +215,9 @@ func (s *Session) importPut(fp frozenPut) error {
 
 // movedPut is what an imported PUT had received before it moved.
 type movedPut struct {
-	got    []uint64
-	writes []frozenWrite
+	got     []uint64
+	writes  []frozenWrite
+	repeats []store.Repeat
 }
 
 // rejoin goes on with an upload that was opened again: the cells that the peer counts as sent are those that are durable and those whose
@@ -225,6 +231,11 @@ func (s *Session) rejoin(stream uint32, p *put, durable []store.Range) {
 	}
 	for _, w := range p.moved.writes {
 		have.set(w.Cell)
+	}
+	for _, r := range p.moved.repeats {
+		for i := r.First; i < r.First+r.Count; i++ {
+			have.set(i)
+		}
 	}
 	for i, word := range p.moved.got {
 		if word&^have[i] != 0 {
@@ -241,6 +252,9 @@ func (s *Session) rejoin(stream uint32, p *put, durable []store.Range) {
 	for _, w := range p.moved.writes {
 		p.writing++
 		s.submit(Operation{Job: Write, Stream: stream, Cell: store.Cell{Index: w.Cell, CRC: w.CRC}, Data: w.Data, Raw: uint32(p.size), Free: w.Free})
+	}
+	for _, r := range p.moved.repeats { // their sources are durable, or were written above
+		s.submitRepeat(stream, p, r)
 	}
 	p.moved = nil
 }

@@ -17,6 +17,7 @@ type get struct {
 	name    string
 	id      store.ID // of the array that was opened: Import must find the same
 	ranges  [][2]uint64
+	takes   []string // features for cells that are not sent
 	info    *store.Info
 	opened  bool
 	ended   bool   // its last frame is sent; only waits for reads and sends
@@ -35,7 +36,7 @@ func (s *Session) onGet(h wire.Header, b []byte) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
-	s.gets[h.Stream] = &get{name: m.Name, ranges: m.Cells}
+	s.gets[h.Stream] = &get{name: m.Name, ranges: m.Cells, takes: m.Takes}
 	s.submit(Operation{Job: Open, Stream: h.Stream, Name: m.Name})
 	return nil
 }
@@ -126,7 +127,7 @@ func (s *Session) pump(stream uint32, g *get) {
 		}
 		s.credit -= wire.Cost(g.size)
 		g.reading++
-		s.submit(Operation{Job: ReadCell, Stream: stream, Cell: store.Cell{Index: int(g.ranges[0][0] + g.next)}})
+		s.submit(Operation{Job: ReadCell, Stream: stream, Cell: store.Cell{Index: int(g.ranges[0][0] + g.next)}, Takes: g.takes})
 		g.next++
 	}
 }
@@ -150,6 +151,11 @@ func (s *Session) onRead(op Operation, g *get, r Result) {
 		cell := uint64(op.Cell.Index)
 		f.Cell = &cell
 		s.endGet(op.Stream, g, f)
+		return
+	}
+	if r.Data == nil {
+		s.sendRepeat(op, g, r)
+		s.pump(op.Stream, g)
 		return
 	}
 	h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: op.Stream, Index: uint64(op.Cell.Index), Raw: g.size, Length: uint32(len(r.Data))}
@@ -200,10 +206,13 @@ func MetaMessage(i *store.Info) wire.MetaMessage {
 		panic("session: metadata that was checked: " + err.Error())
 	}
 	m := wire.MetaMessage{
-		Name: i.Name, ID: wire.ID(i.ID), Array: jsontext.Value(meta), NumPy: i.NumPy, Attributes: "{}",
+		Name: i.Name, ID: wire.ID(i.ID), Array: jsontext.Value(meta), Attributes: "{}",
 		Bytes: i.Receipt.Bytes, StoredBytes: i.Receipt.StoredBytes, Cells: i.Receipt.Cells, Codec: i.Receipt.Codec,
 		CodecWhy: i.Receipt.CodecWhy, Validated: i.Receipt.Validated,
 		Digest: digestOf(&i.Receipt), Durability: i.Receipt.Durability, Created: i.Receipt.Created,
+	}
+	if i.NumPy != "" {
+		m.NumPy = jsontext.Value(i.NumPy)
 	}
 	if i.Attributes != nil {
 		m.Attributes = string(i.Attributes)

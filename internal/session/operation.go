@@ -20,6 +20,7 @@ const (
 	Stat
 	List
 	Delete
+	Repeat // record cells that repeat others or are the fill value
 	Verify // Results with More set are its progress
 )
 
@@ -35,7 +36,9 @@ type Operation struct {
 	Lent   bool       // Write: Data is the upload's own memory
 	Free   bool       // Write: the cell's credit was granted again, because its memory is the upload's
 	Root   [32]byte   // Commit
-	Name   string     // Open, Stat, Delete, Verify
+	Repeat store.Repeat
+	Takes  []string // ReadCell: features for cells that are not sent
+	Name   string   // Open, Stat, Delete, Verify
 	Query  wire.ListMessage
 }
 
@@ -44,10 +47,10 @@ type Result struct {
 	Err     error
 	Receipt *store.Receipt // Begin of what is committed already, Commit
 	Durable []store.Range  // Begin
-	Leaves  [][32]byte     // Begin, with sha256: those of the durable cells, in order
+	Leaves  [][32]byte     // with sha256; Begin: those of the durable cells, in order; Repeat: those of cells of the fill value
 	Synced  int            // Write: how many cells are durable, when it made a checkpoint; else 0
 	Cell    store.Cell     // Write: with its leaf; ReadCell
-	Data    []byte         // ReadCell: the stored bytes
+	Data    []byte         // ReadCell: the stored bytes, nil when Cell.Source says what the cell is
 	Lent    bool           // ReadCell: Data is the array's own memory
 	Info    *store.Info    // Open, Stat
 	List    []store.Info

@@ -94,8 +94,8 @@ func SpecOf(m *wire.PutMessage) (store.Spec, error) {
 		return store.Spec{}, err
 	}
 	spec := store.Spec{
-		ID: store.ID(m.ID), Name: m.Name, Meta: *meta, NumPy: m.NumPy,
-		Digest: store.DigestKind(m.Digest), CodecWhy: m.CodecWhy, IfAbsent: m.IfAbsent, Resume: m.Resume,
+		ID: store.ID(m.ID), Name: m.Name, Meta: *meta, NumPy: string(m.NumPy),
+		Digest: store.DigestKind(m.Digest), CodecWhy: m.CodecWhy, IfAbsent: m.IfAbsent, Resume: m.Resume, Sparse: m.Sparse,
 	}
 	if m.Attributes != nil {
 		spec.Attributes = []byte(*m.Attributes)
@@ -349,6 +349,9 @@ func (s *Session) cancelPut(stream uint32, forget bool) {
 
 func (s *Session) onPutDone(op Operation, r Result) {
 	p := s.puts[op.Stream]
+	if op.Job == Repeat {
+		s.repeats--
+	}
 	if op.Job == Write && !op.Lent {
 		s.mem.Give(op.Data)
 	}
@@ -381,6 +384,8 @@ func (s *Session) onPutDone(op Operation, r Result) {
 				s.finish(op.Stream, p)
 			}
 		}
+	case Repeat:
+		s.onRepeated(op, p, r)
 	case Commit:
 		delete(s.puts, op.Stream)
 		if r.Err != nil {

@@ -68,6 +68,7 @@ type Session struct {
 	calls    map[uint32]*call
 	ops      map[uint64]Operation // submitted and not done
 	nextOp   uint64
+	repeats  int             // of ops, those that are Repeat
 	tokens   map[uint64]sent // sent cells whose memory is still lent to the driver
 	token    uint64
 
@@ -141,6 +142,10 @@ func (s *Session) OnHeader(h wire.Header) Payload {
 	case wire.Hello:
 		if s.greeted {
 			return s.refuse(wire.Failf(wire.CodeProtocol, "a second HELLO"))
+		}
+	case wire.Alias, wire.Fill:
+		if p, done := s.onRepeat(h); done {
+			return p
 		}
 	case wire.Ping:
 		s.send(wire.Header{Kind: wire.Pong, Index: h.Index}, nil)
@@ -238,6 +243,8 @@ func (s *Session) onMessage(h wire.Header, b []byte) error {
 		return s.onPut(h, b)
 	case wire.Finish:
 		return s.onFinish(h, b)
+	case wire.Alias:
+		s.onAlias(h, b)
 	case wire.Get:
 		return s.onGet(h, b)
 	case wire.Stat, wire.Delete, wire.Verify, wire.List:
@@ -263,7 +270,9 @@ func (s *Session) onHello(b []byte) error {
 		return err
 	}
 	s.peer, s.greeted, s.credit = m, true, m.Credit
-	s.send(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, wire.NewHello(s.cfg.Software, s.cfg.Window))
+	hello := wire.NewHello(s.cfg.Software, s.cfg.Window)
+	hello.Features = []string{wire.FeatureAlias, wire.FeatureFill}
+	s.send(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
 	return nil
 }
 
@@ -277,7 +286,7 @@ func (s *Session) OnDone(id uint64, r Result) {
 		delete(s.ops, id)
 	}
 	switch op.Job {
-	case Begin, Write, Commit, Release, Discard:
+	case Begin, Write, Repeat, Commit, Release, Discard:
 		s.onPutDone(op, r)
 	case Open, ReadCell, Shut:
 		s.onGetDone(op, r)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"ndferry/array"
@@ -198,7 +199,7 @@ func newTestArray(t testing.TB, name string, id byte, digest string) *testArray 
 		a.cells = append(a.cells, cell)
 	}
 	attributes := `{"id": 1.50}`
-	a.msg = wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: "<u2", Digest: digest, Attributes: &attributes}
+	a.msg = wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: jsontext.Value(`"<u2"`), Digest: digest, Attributes: &attributes}
 	return a
 }
 
@@ -255,7 +256,30 @@ func conversation(t testing.TB) [][]byte {
 	f = append(f, e.put(13), e.chunk(13, 0), e.chunk(13, 1), e.chunk(13, 1), e.finish(13)) // a cell twice
 	f = append(f, frame(wire.Kind(90), 99, wire.NameMessage{Name: "from the future"}))
 	f = append(f, frame(wire.Delete, 14, wire.NameMessage{Name: "lab/a"}), frame(wire.List, 15, wire.ListMessage{}))
+	f = append(f, repeats(t)...)
 	return append(f, frame(wire.Ping, 0, nil))
+}
+
+// repeats is about cells that do not travel: put, read, and refused.
+func repeats(t testing.TB) [][]byte {
+	a, b := newTestArray(t, "s/a", 6, "sha256"), newTestArray(t, "s/b", 7, "")
+	a.msg.Sparse, b.msg.Sparse = true, true
+	a.cells[1], a.cells[2], a.cells[3] = a.cells[0], make([]byte, 20), make([]byte, 20)
+	alias := func(stream uint32, first uint64, count uint32, source uint64) []byte {
+		h := wire.Header{Kind: wire.Alias, Flags: wire.Critical, Stream: stream, Index: first, Raw: count}
+		return wire.AppendFrame(nil, h, binary.LittleEndian.AppendUint64(nil, source))
+	}
+	fill := func(stream uint32, first uint64, count uint32) []byte {
+		return wire.AppendFrame(nil, wire.Header{Kind: wire.Fill, Flags: wire.Critical, Stream: stream, Index: first, Raw: count}, nil)
+	}
+	f := [][]byte{a.put(16), a.chunk(16, 0), alias(16, 1, 1, 0), fill(16, 2, 2), a.finish(16)}
+	f = append(f, frame(wire.Get, 17, wire.GetMessage{Name: "s/a", Takes: []string{"fill"}}), frame(wire.Get, 18, wire.GetMessage{Name: "s/a"}))
+	f = append(f, frame(wire.Verify, 19, wire.NameMessage{Name: "s/a"}))
+	f = append(f, b.put(20), b.chunk(20, 1), alias(20, 2, 1, 0), b.finish(20)) // a source that did not come
+	f = append(f, b.put(21), b.chunk(21, 0), alias(21, 1, 3, 0), b.finish(21)) // the last has padding
+	f = append(f, b.put(22), fill(22, 0, 3), fill(22, 2, 1), b.finish(22))     // a cell twice
+	b.msg.Sparse = false
+	return append(f, b.put(23), fill(23, 0, 4), b.finish(23)) // not sparse
 }
 
 // stores are the back ends that a session is tested over.
@@ -316,6 +340,8 @@ func TestConversation(t *testing.T) {
 				0: "HELLO PONG PONG ", 1: "RECEIPT ", 2: "RECEIPT ", 3: "RECEIPT ", 4: "META ", 5: "ENTRIES ",
 				6: "META CHUNK CHUNK CHUNK CHUNK DONE ", 7: "META CHUNK CHUNK CHUNK DONE ", 8: "ERROR ", 9: "REPORT ",
 				10: "ERROR ", 11: "ERROR ", 12: "RECEIPT ", 13: "ERROR ", 14: "DONE ", 15: "ENTRIES ",
+				16: "RECEIPT ", 17: "META CHUNK CHUNK FILL FILL DONE ", 18: "META CHUNK CHUNK CHUNK CHUNK DONE ", 19: "REPORT ",
+				20: "ERROR ", 21: "ERROR ", 22: "ERROR ", 23: "ERROR ",
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)

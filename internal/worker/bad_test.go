@@ -79,7 +79,7 @@ func TestBadInput(t *testing.T) {
 		{"reserved name", [][]byte{other(func(m *wire.PutMessage) { m.Name = "a/zarr.json" })}, wire.CodeInvalid, false},
 		{"no id", [][]byte{other(func(m *wire.PutMessage) { m.ID = wire.ID{} })}, wire.CodeInvalid, false},
 		{"no dtype", [][]byte{meta(`"uint8"`, `"object"`)}, wire.CodeInvalid, false},
-		{"other dtype", [][]byte{other(func(m *wire.PutMessage) { m.NumPy = "<f8" })}, wire.CodeInvalid, false},
+		{"other dtype", [][]byte{other(func(m *wire.PutMessage) { m.NumPy = []byte(`"<f8"`) })}, wire.CodeInvalid, false},
 		{"shape overflows", [][]byte{meta(`"shape":[3,8]`, `"shape":[4611686018427387904,8]`)}, wire.CodeLimit, false},
 		{"cell too large", [][]byte{meta(`"chunk_shape":[2,8]`, `"chunk_shape":[2,16777216]`)}, wire.CodeLimit, false},
 		{"negative shape", [][]byte{meta(`"shape":[3,8]`, `"shape":[-3,8]`)}, wire.CodeInvalid, false},

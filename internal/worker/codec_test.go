@@ -204,7 +204,7 @@ func TestHostileChunks(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			for what, chunk := range hostile {
 				stream++
-				msg := wire.PutMessage{Name: "h", ID: wire.ID{byte(stream), 1}, Array: text, NumPy: "|u1"}
+				msg := wire.PutMessage{Name: "h", ID: wire.ID{byte(stream), 1}, Array: text, NumPy: []byte(`"|u1"`)}
 				cell := func(i uint64, b []byte) []byte {
 					return wire.AppendFrame(nil, wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: stream, Index: i, Raw: size}, b)
 				}
@@ -234,7 +234,7 @@ func TestHostileChunks(t *testing.T) {
 			// Lengths that no container can have are refused by their header.
 			for i, length := range []int{15, size + 17} {
 				stream++
-				msg := wire.PutMessage{Name: "h", ID: wire.ID{byte(stream), 1}, Array: text, NumPy: "|u1"}
+				msg := wire.PutMessage{Name: "h", ID: wire.ID{byte(stream), 1}, Array: text, NumPy: []byte(`"|u1"`)}
 				p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Put, Flags: wire.Critical, Stream: stream}, wire.Encode(msg)),
 					wire.AppendFrame(nil, wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: stream, Raw: size}, make([]byte, length)))
 				f := p.next()

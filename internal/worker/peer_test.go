@@ -104,7 +104,7 @@ func newUpload(t testing.TB, name string, id byte) *upload {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &upload{msg: wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: "|u1"}}
+	u := &upload{msg: wire.PutMessage{Name: name, ID: wire.ID{id}, Array: text, NumPy: []byte(`"|u1"`)}}
 	for i := range 24 {
 		u.cells[i/16][i%16] = byte(i) + 1
 	}

@@ -77,7 +77,7 @@ def test_several_chunks_and_padding(client: ndferry.Client, peer: Peer) -> None:
 def test_a_contiguous_array_is_not_copied(blocking: ndferry.Client) -> None:
     import tracemalloc
 
-    a = np.ones((64, 1024, 128))  # 64 MiB
+    a = np.arange(64.0 * 1024 * 128).reshape(64, 1024, 128)  # 64 MiB
     out = np.empty_like(a)
     for array, target in ((a, out), (a.T, out.T), (a.transpose(1, 2, 0), out.transpose(1, 2, 0))):
         tracemalloc.start()
@@ -224,7 +224,7 @@ def test_root_of_the_server_is_checked(client: ndferry.Client, peer: Peer) -> No
 
 
 def test_if_absent(client: ndferry.Client) -> None:
-    big = np.zeros(20 * MIB, np.uint8)
+    big = np.resize(np.arange(251, dtype=np.uint8), 20 * MIB)
     client.put("a", big, if_absent=True)
     with pytest.raises(ndferry.ConflictError, match="taken"):
         client.put("a", big, if_absent=True)  # the refusal comes while chunks are sent
@@ -251,17 +251,13 @@ def test_dtypes_that_are_refused(client: ndferry.Client) -> None:
 
     for value, advice in (
         (np.array([None]), "pickle"),
-        (np.array(["a"], np.dtypes.StringDType()), "encode"),
+        (np.array(["a"], np.dtypes.StringDType()), "fixed length"),
         (np.zeros(2, np.longdouble), "float64"),
         (np.zeros(2, np.clongdouble), "complex128"),
         (np.ma.masked_array([1.0], [True]), "filled"),
-        (np.zeros(2, "M8[s]"), "int64"),
-        (np.zeros(2, "S3"), "not carried yet"),
-        (np.zeros(2, "U3"), "not carried yet"),
-        (np.zeros(2, "V3"), "not carried yet"),
-        (np.zeros(2, [("a", "f4"), ("b", "i2")]), "each field"),
+        (np.zeros(2, [("a", "f4"), ("b", np.longdouble)]), "field 'b': its bytes differ"),
         (np.zeros(2, [("a", "O")]), "pickle"),
-        (np.zeros(2, ml_dtypes.bfloat16), "uint8"),
+        (np.zeros(2, ml_dtypes.int4), "uint8"),
         ([object()], "pickle"),
     ):
         with pytest.raises(ndferry.DTypeError, match=advice) as caught:
@@ -308,7 +304,7 @@ def test_options_that_cannot_be(client: ndferry.Client, options: Any) -> None:
 
 
 def test_progress(client: ndferry.Client) -> None:
-    a = np.zeros(30 * MIB, np.uint8)
+    a = np.resize(np.arange(251, dtype=np.uint8), 30 * MIB)
     steps: list[tuple[int, int]] = []
     client.put("a", a, progress=lambda done, total: steps.append((done, total)))
     assert steps[-1] == (a.nbytes, a.nbytes)
@@ -336,7 +332,7 @@ def test_interrupt_closes(client: ndferry.Client) -> None:
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        client.put("a", np.zeros(30 * MIB, np.uint8), progress=interrupt)
+        client.put("a", np.resize(np.arange(251, dtype=np.uint8), 30 * MIB), progress=interrupt)
     assert client.closed
     with pytest.raises(ndferry.ConnectionError, match="closed"):
         client.list()

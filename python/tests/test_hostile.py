@@ -162,7 +162,7 @@ def test_a_server_that_stops_reading(tmp_path: Path) -> None:
     done = threading.Event()
     with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=0.2) as c:
         with pytest.raises(ndferry.TimeoutError):
-            c.put("a", np.zeros(1 << 24, np.uint8))
+            c.put("a", np.resize(np.arange(251, dtype=np.uint8), 1 << 24))
         assert c.closed
         done.set()
 
@@ -195,7 +195,7 @@ def test_the_reason_of_a_server_that_closes_in_mid_put(tmp_path: Path) -> None:
 
     with serving(tmp_path, script) as addr, ndferry.connect(addr, timeout=20) as c:
         with pytest.raises(ndferry.TemporaryError, match="going"):
-            c.put("a", np.zeros(1 << 26, np.uint8))
+            c.put("a", np.resize(np.arange(251, dtype=np.uint8), 1 << 26))
         assert c.closed
 
 

@@ -139,7 +139,7 @@ def test_bits_survive(memory: ndferry.Client) -> None:
 
 
 def test_errors_have_their_classes_and_the_connection_goes_on(durable: ndferry.Client) -> None:
-    big = np.zeros(20 * MIB, np.uint8)
+    big = np.resize(np.arange(251, dtype=np.uint8), 20 * MIB)
     durable.put("a/b", big)
     for call in (durable.get, durable.stat, durable.delete, durable.verify):
         with pytest.raises(ndferry.NotFoundError):
@@ -210,7 +210,7 @@ def test_a_kill_in_mid_put_leaves_nothing(server: Server) -> None:
 
     with ndferry.connect(server.addr, timeout=20) as c:
         with pytest.raises(ndferry.ConnectionError):
-            c.put("a", np.zeros(64 * MIB, np.uint8), progress=kill)
+            c.put("a", np.resize(np.arange(251, dtype=np.uint8), 64 * MIB), progress=kill)
         assert c.closed
     server.start()
     with ndferry.connect(server.addr, timeout=20) as c:
@@ -243,7 +243,7 @@ def test_a_progress_that_fails_cancels(memory: ndferry.Client) -> None:
     def fail(done: int, total: int) -> None:
         raise RuntimeError("enough")
 
-    a = np.zeros(30 * MIB, np.uint8)
+    a = np.resize(np.arange(251, dtype=np.uint8), 30 * MIB)
     memory.put("whole", a)
     for call in (lambda: memory.put("cancelled", a, progress=fail), lambda: memory.get("whole", progress=fail)):
         with pytest.raises(RuntimeError, match="enough"):

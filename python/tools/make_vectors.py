@@ -23,9 +23,9 @@ from message_vectors import dumps, messages
 KINDS = {
     "HELLO": 1, "PING": 2, "PONG": 3, "ERROR": 4, "CREDIT": 7, "PUT": 16, "FINISH": 17, "GET": 18, "STAT": 19,
     "LIST": 20, "DELETE": 21, "VERIFY": 22, "CANCEL": 23, "ACCEPT": 32, "ACK": 33, "RECEIPT": 34, "META": 35,
-    "ENTRIES": 36, "REPORT": 37, "DONE": 38, "CHUNK": 48,
+    "ENTRIES": 36, "REPORT": 37, "DONE": 38, "CHUNK": 48, "ALIAS": 49, "FILL": 50,
 }  # fmt: skip
-CRITICAL = {"HELLO", "PUT", "FINISH", "GET", "STAT", "LIST", "DELETE", "VERIFY", "CANCEL", "CHUNK"}
+CRITICAL = {"HELLO", "PUT", "FINISH", "GET", "STAT", "LIST", "DELETE", "VERIFY", "CANCEL", "CHUNK", "ALIAS", "FILL"}
 TO_CLIENT = {"ACCEPT", "ACK", "RECEIPT", "META", "ENTRIES", "REPORT", "DONE"}
 CONNECTION = {"HELLO", "PING", "PONG", "CREDIT"}
 KIB, MIB = 1 << 10, 1 << 20
@@ -60,7 +60,7 @@ def frame(kind: str | int, payload: bytes = b"", *, payload_crc: int = 0, status
         fields.setdefault("flags", 1 if kind in CRITICAL else 0)
         if kind == "CHUNK":
             fields.setdefault("raw", len(payload))
-        if kind == "ACK":
+        if kind in ("ACK", "ALIAS", "FILL"):
             fields.setdefault("raw", 1)
         kind = KINDS[kind]
     fields.setdefault("stream", 1)
@@ -136,7 +136,8 @@ def frames() -> Iterator[dict[str, Any]]:
     some = b'{"name":"a"}'
     for kind in KINDS:
         index = {"PING": 2**64 - 1, "PONG": 7, "CREDIT": 2**62, "FINISH": 3, "ACK": 5, "DONE": 2}.get(kind, 0)
-        payload = b"" if kind in {"PING", "PONG", "CREDIT", "ACK", "DONE", "CANCEL"} else some
+        payload = b"" if kind in {"PING", "PONG", "CREDIT", "ACK", "DONE", "CANCEL", "FILL"} else some
+        payload = struct.pack("<Q", 1) if kind == "ALIAS" else payload
         yield valid_frame(f"valid-{kind.lower()}", "3", kind, payload, index=index)
     yield valid_frame("valid-finish-empty", "5.1", "FINISH", index=1)
     yield valid_frame("valid-cancel-forget", "3", "CANCEL", raw=1)
@@ -148,6 +149,9 @@ def frames() -> Iterator[dict[str, Any]]:
     yield valid_frame("valid-chunk-compressed", "3", "CHUNK", b"\x01\x02\x03", raw=4096)
     yield valid_frame("valid-chunk-4k", "1", "CHUNK", bytes(4096))
     yield valid_frame("valid-stat-64k", "8", "STAT", b" " * (64 * KIB))
+
+    yield valid_frame("valid-alias-run", "5.8", "ALIAS", struct.pack("<Q", 0), index=2, raw=998)
+    yield valid_frame("valid-fill-last", "5.8", "FILL", index=2**32 - 2, raw=1)
 
     ok = frame("GET", some)
     yield broken("magic-newer", "1", "protocol header", frame("GET", some, magic=0x3246444E))
@@ -186,12 +190,17 @@ def frames() -> Iterator[dict[str, Any]]:
     for kind in ("ACCEPT", "ACK", "RECEIPT", "META", "DONE"):
         yield broken(f"side-{kind.lower()}", "3", "protocol header", frame(kind, some), "server")
 
+    yield broken("alias-none", "5.8", "limit header", frame("ALIAS", bytes(8), raw=0))
+    yield broken("alias-short", "5.8", "protocol header", frame("ALIAS", bytes(7)))
+    yield broken("alias-empty", "5.8", "protocol header", frame("ALIAS"))
+    yield broken("fill-payload", "5.8", "protocol header", frame("FILL", bytes(8)))
+    yield broken("fill-over", "8", "limit header", frame("FILL", index=2**32 - 2, raw=2))
     yield broken("unknown-skipped", "3", "skip", frame(200, b"a new thing", index=1, raw=2))
     yield broken("unknown-skipped-empty", "3", "skip", frame(201))
     yield broken("unknown-skipped-connection", "3", "skip", frame(202, b"\0" * 64, stream=0), "client")
     yield broken("unknown-critical", "3", "unsupported header", frame(200, b"a new thing", flags=1))
     yield broken("unknown-limit", "8", "limit header", frame(200, length=64 * KIB + 1))
-    for name, number in (("goaway", 5), ("auth", 6), ("subscribe", 24), ("alias", 49), ("fill", 50), ("resend", 51)):
+    for name, number in (("goaway", 5), ("auth", 6), ("subscribe", 24), ("resend", 51)):
         yield broken(f"reserved-{name}-critical", "10", "unsupported header", frame(number, some, flags=1))
         yield broken(f"reserved-{name}", "10", "skip", frame(number, some))
 

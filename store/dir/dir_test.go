@@ -217,7 +217,7 @@ func TestResumeAfterRestart(t *testing.T) {
 	x.Check(t, s)
 }
 
-// TestForeignNodes puts things into the hierarchy that ndferry did not write: they are left alone and out.
+// TestForeignNodes puts things into the hierarchy that ndferry did not write: they are left alone, and arrays are served.
 func TestForeignNodes(t *testing.T) {
 	path := t.TempDir()
 	s := open(t, path, dir.Config{})
@@ -233,8 +233,12 @@ func TestForeignNodes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := s.Open(t.Context(), name); !errors.Is(err, store.ErrNotFound) {
+		a, err := s.Open(t.Context(), name)
+		if content == "" && !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("Open %s: error %v", name, err)
+		}
+		if content != "" && (err != nil || a.Info().Digest != store.DigestNone) {
+			t.Errorf("Open %s: %+v, error %v", name, a, err)
 		}
 		if err := s.Delete(t.Context(), name); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("Delete %s: error %v", name, err)
@@ -257,7 +261,7 @@ func TestForeignNodes(t *testing.T) {
 		}
 	}
 	infos, _, err := s.List(t.Context(), "", "", 10)
-	if err != nil || len(infos) != 1 {
+	if err != nil || len(infos) != 2 || infos[0].Name != "g/theirs" || infos[1].Name != "g/x" {
 		t.Errorf("listed %+v, error %v", infos, err)
 	}
 	// The group has members that are not ours, so it stays.

@@ -1,5 +1,7 @@
 package dir
 
+import "time"
+
 // FS is what the store asks of a file system. Paths are relative to the store's directory, joined by "/"; they never
 // leave it. Errors wrap fs.ErrNotExist, fs.ErrExist or the errno (ENOSPC, EDQUOT, EIO, …). All methods may be called
 // from any goroutine. The real one is OS; tests put others in its place that fail, record or forget.
@@ -78,8 +80,9 @@ type Entry struct {
 
 // Stat describes a file or a directory.
 type Stat struct {
-	Dir     bool
-	Regular bool
-	Size    int64
-	Device  uint64 // equal for what a rename can move between
+	Dir      bool
+	Regular  bool
+	Size     int64
+	Modified time.Time
+	Device   uint64 // equal for what a rename can move between
 }

@@ -61,7 +61,7 @@ func (w *walk) group(name string, depth int) error {
 			return err
 		}
 		switch {
-		case kind == ourArray && strings.HasPrefix(full, w.prefix) && full > w.after:
+		case (kind == ourArray || kind == foreign && w.s.isArray(full)) && strings.HasPrefix(full, w.prefix) && full > w.after:
 			members = append(members, member{full, kind})
 		case kind == group && depth < walkDepth:
 			members = append(members, member{full + "/", kind})
@@ -71,6 +71,10 @@ func (w *walk) group(name string, depth int) error {
 	for _, m := range members {
 		if w.more {
 			break
+		}
+		if m.kind == foreign {
+			w.foreign(m.key)
+			continue
 		}
 		if m.kind == group {
 			err = w.group(m.key, depth+1)
@@ -91,6 +95,20 @@ func (w *walk) mayHold(full string) bool {
 	// The largest name below a group begins with below.
 	behind := full > w.after || below > w.after || strings.HasPrefix(w.after, below)
 	return wanted && behind
+}
+
+// foreign adds an array that another program wrote, if it can be served.
+func (w *walk) foreign(name string) {
+	if len(w.found) == w.limit {
+		w.more = true
+		return
+	}
+	a, err := w.s.openForeign(name)
+	if err != nil {
+		w.s.log.Warn("store: an array of another program is left out of a list", "array", name, "error", err)
+		return
+	}
+	w.found = append(w.found, a.info)
 }
 
 func (w *walk) array(name string) error {

@@ -24,13 +24,24 @@ type node struct {
 }
 
 // Open returns a committed array for reading; see store.Store. Sidecar and zarr.json are checked whole: ErrIntegrity names the
-// file and the offset of what is wrong. An array that another program wrote is ErrNotFound.
+// file and the offset of what is wrong. An array that another program wrote is decoded and cut anew; DigestNone says that
+// nothing was recorded of it.
 func (s *Store) Open(ctx context.Context, name string) (store.Array, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, opError("open", name, err)
 	}
 	if err := checkName(name); err != nil {
 		return nil, opError("open", name, err)
+	}
+	s.visible.RLock()
+	kind, err := s.look(nodePath(name))
+	s.visible.RUnlock()
+	if err == nil && kind == foreign && s.isArray(name) {
+		a, err := s.openForeign(name)
+		if err != nil {
+			return nil, opError("open", name, err)
+		}
+		return a, nil
 	}
 	n, err := s.openNode(name)
 	if err != nil {

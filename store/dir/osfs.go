@@ -116,7 +116,7 @@ func (o *OS) Stat(name string) (Stat, error) {
 	if err != nil {
 		return Stat{}, err
 	}
-	s := Stat{Dir: info.IsDir(), Regular: info.Mode().IsRegular(), Size: info.Size()}
+	s := Stat{Dir: info.IsDir(), Regular: info.Mode().IsRegular(), Size: info.Size(), Modified: info.ModTime()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		s.Device = uint64(sys.Dev)
 	}

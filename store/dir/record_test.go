@@ -37,7 +37,7 @@ func testJournal(t testing.TB) (text []byte, begins []int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lay, err := newLayout(&spec.Meta)
+	lay, err := newLayout(&spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func testJournal(t testing.TB) (text []byte, begins []int) {
 	}
 	add(recordHeader, header)
 	for i := range 3 {
-		table.set(entry{cell: store.Cell{Index: i, CRC: uint32(i) * 77, Leaf: [32]byte{byte(i)}}, offset: int64(i * 32), length: 32})
+		table.set(entry{cell: store.Cell{Index: i, Source: i, CRC: uint32(i) * 77, Leaf: [32]byte{byte(i)}}, offset: int64(i * 32), length: 32})
 		add(recordCells, table.appendEntry(nil, i))
 	}
 	return text, append(begins, len(text))
@@ -129,7 +129,7 @@ func TestTable(t *testing.T) {
 		for range 20 {
 			first := random.IntN(n)
 			for i := first; i < min(n, first+random.IntN(300)); i++ {
-				e := entry{cell: store.Cell{Index: i, CRC: random.Uint32(), Leaf: [32]byte{byte(i)}}, offset: random.Int64N(1 << 40), length: 1 + random.IntN(100)}
+				e := entry{cell: store.Cell{Index: i, Source: i, CRC: random.Uint32(), Leaf: [32]byte{byte(i)}}, offset: random.Int64N(1 << 40), length: 1 + random.IntN(100)}
 				if fixed > 0 {
 					e.offset, e.length = int64(i*fixed), fixed
 				}

@@ -19,8 +19,9 @@ type headerBody struct {
 	ID         string         `json:"id"`
 	Name       string         `json:"name"`
 	Array      jsontext.Value `json:"array"`
-	NumPy      string         `json:"numpy,omitempty"`
+	NumPy      jsontext.Value `json:"numpy,omitzero"`
 	Attributes string         `json:"attributes"`
+	Sparse     bool           `json:"sparse,omitzero"`
 	Digest     string         `json:"digest"`
 	CodecWhy   string         `json:"codec_why,omitempty"`
 	Validated  string         `json:"validated,omitempty"`
@@ -109,10 +110,18 @@ func encodeHeader(spec *store.Spec, created time.Time) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(headerBody{
-		ID: hex.EncodeToString(spec.ID[:]), Name: spec.Name, Array: wire, NumPy: spec.NumPy,
-		Attributes: string(spec.Attributes), Digest: string(spec.Digest),
+		ID: hex.EncodeToString(spec.ID[:]), Name: spec.Name, Array: wire, NumPy: numpyOf(spec),
+		Attributes: string(spec.Attributes), Sparse: spec.Sparse, Digest: string(spec.Digest),
 		CodecWhy: spec.CodecWhy, Validated: spec.Validated, Created: created,
 	})
+}
+
+// numpyOf is the member numpy, nil when there is none.
+func numpyOf(spec *store.Spec) jsontext.Value {
+	if spec.NumPy == "" {
+		return nil
+	}
+	return jsontext.Value(spec.NumPy)
 }
 
 func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
@@ -130,7 +139,8 @@ func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
 	if z.ShardShape != nil {
 		return spec, created, errors.New("the array is not in wire form")
 	}
-	spec.Name, spec.Meta, spec.NumPy = h.Name, z.Meta, h.NumPy
+	spec.Name, spec.Meta, spec.NumPy = h.Name, z.Meta, string(h.NumPy)
+	spec.Sparse = h.Sparse
 	spec.Attributes, spec.Digest = []byte(h.Attributes), store.DigestKind(h.Digest)
 	spec.CodecWhy, spec.Validated = h.CodecWhy, h.Validated
 	return spec, h.Created.UTC(), store.CheckSpec(&spec)
@@ -139,13 +149,15 @@ func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
 // A layout is what follows from a spec: the grid, the sizes and the place of the cells.
 type layout struct {
 	grid     array.Grid
+	plain    bool   // codec none
 	cellSize int    // raw bytes of a cell
 	stored   int    // most bytes that a cell is stored in
 	fixed    int    // cellSize when every cell is stored as it is, at cell × cellSize; else 0
 	key      string // file name of the shard; "" when the array has no cells
 }
 
-func newLayout(m *array.Meta) (layout, error) {
+func newLayout(spec *store.Spec) (layout, error) {
+	m := &spec.Meta
 	grid, err := m.Grid()
 	if err != nil {
 		return layout{}, err
@@ -154,8 +166,8 @@ func newLayout(m *array.Meta) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	l := layout{grid: grid, cellSize: size, stored: store.MaxStored(m, size)}
-	if len(m.Codecs) == 0 {
+	l := layout{grid: grid, cellSize: size, plain: len(m.Codecs) == 0, stored: store.MaxStored(m, size)}
+	if len(m.Codecs) == 0 && !spec.Sparse {
 		l.fixed = size
 	}
 	if grid.Len() > 0 {
@@ -275,7 +287,7 @@ func readHeader(src io.ReaderAt, file string, size int64) (*records, *sidecar, e
 	if s.spec, s.created, err = decodeHeader(body); err != nil {
 		return nil, nil, r.damaged(at, fmt.Sprintf("HEADER: %v", err))
 	}
-	if s.layout, err = newLayout(&s.spec.Meta); err != nil {
+	if s.layout, err = newLayout(&s.spec); err != nil {
 		return nil, nil, r.damaged(at, fmt.Sprintf("HEADER: %v", err))
 	}
 	s.table = s.layout.newTable(s.spec.Digest)

@@ -16,12 +16,15 @@ import (
 //	 8  8  offset in the shard
 //	16  4  stored length
 //	20  4  CRC32C of the stored bytes
-//	24  4  flags = 0
-//	28  4  reserved = 0
+//	24  4  flags: 1 the cell repeats another, 2 it is the fill value and has no bytes
+//	28  4  with flag 1 the first cell with these bytes, else 0
 //	32 32  leaf, with sha256 only
 const (
 	entrySize     = 32
 	leafEntrySize = 64
+
+	flagAlias = 1
+	flagFill  = 2
 )
 
 // A table holds what is recorded of the cells of one array. It grows in pages, with the cells that come and not with those that a
@@ -43,6 +46,7 @@ type tablePage struct {
 	offset        []int64  // nil with fixed
 	length        []uint32 // nil with fixed
 	leaf          [][32]byte
+	source        []uint32 // 0: the cell's bytes are its own; else the cell they are of, plus 1. nil: all 0
 }
 
 // newTable returns the empty table of an array of n cells.
@@ -94,6 +98,15 @@ func (t *table) set(e entry) {
 	if t.leaves {
 		p.leaf[k] = e.cell.Leaf
 	}
+	if p.source == nil && e.cell.Source >= 0 && e.cell.Source != i {
+		p.source = make([]uint32, len(p.crc))
+	}
+	if p.source != nil {
+		p.source[k] = 0
+		if e.cell.Source >= 0 && e.cell.Source != i {
+			p.source[k] = uint32(e.cell.Source) + 1
+		}
+	}
 }
 
 // get returns what is recorded of cell i, which must be there.
@@ -106,12 +119,23 @@ func (t *table) get(i int) entry {
 	if t.leaves {
 		e.cell.Leaf = p.leaf[k]
 	}
+	switch {
+	case e.length == 0:
+		e.cell.Source = store.Fill
+	case p.source != nil && p.source[k] > 0:
+		e.cell.Source = int(p.source[k] - 1)
+	default:
+		e.cell.Source = i
+	}
 	return e
 }
 
 // span is get for the shard's index.
 func (t *table) span(i int) array.CellSpan {
 	e := t.get(i)
+	if e.length == 0 {
+		return array.CellSpan{Offset: -1, Length: -1, Missing: true}
+	}
 	return array.CellSpan{Offset: e.offset, Length: int64(e.length)}
 }
 
@@ -177,8 +201,10 @@ func (t *table) stored() int64 {
 	var sum int64
 	for _, p := range t.pages {
 		if p != nil {
-			for _, n := range p.length {
-				sum += int64(n)
+			for k, n := range p.length {
+				if p.source == nil || p.source[k] == 0 {
+					sum += int64(n)
+				}
 			}
 		}
 	}
@@ -211,11 +237,39 @@ func (t *table) appendEntry(dst []byte, i int) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(e.offset))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(e.length))
 	dst = binary.LittleEndian.AppendUint32(dst, e.cell.CRC)
-	dst = binary.LittleEndian.AppendUint64(dst, 0)
+	switch e.cell.Source {
+	case i:
+		dst = binary.LittleEndian.AppendUint64(dst, 0)
+	case store.Fill:
+		dst = binary.LittleEndian.AppendUint64(dst, flagFill)
+	default:
+		dst = binary.LittleEndian.AppendUint32(dst, flagAlias)
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(e.cell.Source))
+	}
 	if t.leaves {
 		dst = append(dst, e.cell.Leaf[:]...)
 	}
 	return dst
+}
+
+// parseSource reads flags and source of an entry whose other members are known.
+func (t *table) parseSource(e *entry, flags []byte) bool {
+	source := int(binary.LittleEndian.Uint32(flags[4:]))
+	switch binary.LittleEndian.Uint32(flags) {
+	case 0:
+		e.cell.Source = e.cell.Index
+		return source == 0
+	case flagFill:
+		e.cell.Source = store.Fill
+		return source == 0 && t.fixed == 0 && e.offset == 0 && e.cell.CRC == 0
+	case flagAlias:
+		if e.cell.Source = source; t.fixed > 0 || source >= t.n || source == e.cell.Index || !t.has(source) {
+			return false
+		}
+		of := t.get(source)
+		return of.cell.Source == source && of.offset == e.offset && of.length == e.length && of.cell.CRC == e.cell.CRC
+	}
+	return false
 }
 
 // parseCells records the entries of a CELLS record. maxLength bounds a cell's stored length.
@@ -231,11 +285,11 @@ func (t *table) parseCells(body []byte, maxLength int) error {
 		switch {
 		case i >= uint64(t.n):
 			return fmt.Errorf("CELLS record names cell %d of %d", i, t.n)
-		case binary.LittleEndian.Uint64(body[24:]) != 0:
-			return fmt.Errorf("CELLS record has unknown flags for cell %d", i)
+		case !t.parseSource(&e, body[24:]):
+			return fmt.Errorf("CELLS record has unknown flags, or a source that is not there, for cell %d", i)
 		case t.fixed > 0 && (off != i*uint64(t.fixed) || length != uint32(t.fixed)):
 			return fmt.Errorf("CELLS record places cell %d at %d+%d", i, off, length)
-		case off > array.MaxBytes || int(length) > maxLength || length == 0:
+		case off > array.MaxBytes || int(length) > maxLength || (length == 0) != (e.cell.Source == store.Fill):
 			return fmt.Errorf("CELLS record places cell %d at %d+%d", i, off, length)
 		}
 		if t.leaves {

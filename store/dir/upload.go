@@ -47,7 +47,7 @@ func (s *Store) Begin(ctx context.Context, spec store.Spec) (store.Upload, *stor
 	if err := store.CheckSpec(&spec); err != nil {
 		return nil, nil, opError("begin", spec.Name, err)
 	}
-	lay, err := newLayout(&spec.Meta)
+	lay, err := newLayout(&spec)
 	if err != nil {
 		return nil, nil, opError("begin", spec.Name, fmt.Errorf("%w: %w", store.ErrInvalid, err))
 	}
@@ -273,7 +273,7 @@ func (u *upload) place(cell store.Cell, size int) (int64, error) {
 		return 0, u.err
 	case cell.Index < 0 || cell.Index >= u.table.n:
 		return 0, fmt.Errorf("%w: cell %d of %d", store.ErrInvalid, cell.Index, u.table.n)
-	case u.layout.fixed > 0 && size != u.layout.fixed, size < 1, size > u.layout.stored:
+	case u.layout.plain && size != u.layout.cellSize, size < 1, size > u.layout.stored:
 		return 0, fmt.Errorf("%w: cell %d has %d bytes, it should have %d", store.ErrInvalid, cell.Index, size, u.layout.stored)
 	case u.table.has(cell.Index):
 		return 0, fmt.Errorf("%w: cell %d came twice", store.ErrInvalid, cell.Index)
@@ -283,8 +283,43 @@ func (u *upload) place(cell store.Cell, size int) (int64, error) {
 		off = u.tail
 		u.tail += int64(size)
 	}
+	cell.Source = cell.Index
 	u.table.set(entry{cell: cell, offset: off, length: size})
 	return off, nil
+}
+
+// Repeat records cells that share the bytes of others, or have none; see store.Upload.
+func (u *upload) Repeat(ctx context.Context, r store.Repeat, leaves [][32]byte) error {
+	if err := ctx.Err(); err != nil {
+		return opError("repeat", u.spec.Name, err)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return opError("repeat", u.spec.Name, u.repeat(r, leaves))
+}
+
+func (u *upload) repeat(r store.Repeat, leaves [][32]byte) error {
+	switch {
+	case u.err != nil:
+		return u.err
+	case !u.spec.Sparse || r.First < 0 || r.Count < 1 || r.Count > u.table.n-r.First || r.Source < store.Fill || r.Source >= r.First:
+		return fmt.Errorf("%w: %d cells from %d like those from %d", store.ErrInvalid, r.Count, r.First, r.Source)
+	}
+	for k := range r.Count {
+		i := r.First + k
+		e := entry{cell: store.Cell{Index: i, Source: store.Fill}}
+		if u.table.has(i) || r.Source >= 0 && !u.table.has(r.Source+k) {
+			return fmt.Errorf("%w: cell %d is there already or cell %d is not", store.ErrInvalid, i, r.Source+k)
+		}
+		if r.Source >= 0 {
+			e = u.table.get(r.Source + k)
+			e.cell.Index = i
+		} else if u.spec.Digest == store.DigestSHA256 {
+			e.cell.Leaf = leaves[k]
+		}
+		u.table.set(e)
+	}
+	return nil
 }
 
 // account returns the range of which write-back should begin, so that Sync has little left to wait for.

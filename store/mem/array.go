@@ -31,6 +31,8 @@ type memArray struct {
 	mem    []byte   // the cells one after the other, with fixed
 	parts  [][]byte // the cells, without
 
+	source map[int]int // of cells that repeat others, nil unless Sparse
+
 	crc  []uint32
 	leaf [][32]byte // nil without DigestSHA256
 }
@@ -56,7 +58,10 @@ func (h *handle) Cell(index int) (store.Cell, int, error) {
 	if index < 0 || index >= h.cells {
 		return store.Cell{}, 0, opError("read", h.info.Name, fmt.Errorf("%w: cell %d of %d", store.ErrInvalid, index, h.cells))
 	}
-	c := store.Cell{Index: index, CRC: h.crc[index]}
+	c := store.Cell{Index: index, CRC: h.crc[index], Source: index}
+	if source, ok := h.source[index]; ok {
+		c.Source = source
+	}
 	if h.leaf != nil {
 		c.Leaf = h.leaf[index]
 	}
@@ -95,7 +100,7 @@ func (h *handle) Verify(ctx context.Context, progress func(cells int, bytes int6
 			return opError("verify", h.info.Name, err)
 		}
 		data := h.cell(i)
-		if crc := crc32.Checksum(data, castagnoli); crc != h.crc[i] {
+		if crc := crc32.Checksum(data, castagnoli); len(data) > 0 && crc != h.crc[i] {
 			problem(store.Problem{Cell: i, Text: fmt.Sprintf("CRC32C %08x, recorded is %08x", crc, h.crc[i])})
 		}
 		c := store.Cell{Index: i}
@@ -103,8 +108,10 @@ func (h *handle) Verify(ctx context.Context, progress func(cells int, bytes int6
 			c.Leaf = h.leaf[i]
 			root.Write(c.Leaf[:])
 		}
-		for _, text := range check.Problems(c, data) {
-			problem(store.Problem{Cell: i, Text: text})
+		if len(data) > 0 { // else it is the fill value
+			for _, text := range check.Problems(c, data) {
+				problem(store.Problem{Cell: i, Text: text})
+			}
 		}
 		bytes += int64(len(data))
 		if progress != nil {

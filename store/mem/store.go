@@ -140,7 +140,7 @@ func (s *Store) begin(ctx context.Context, spec store.Spec) (*upload, *store.Rec
 	}
 	a := &memArray{s: s, grid: grid, cells: grid.Len(), refs: 1}
 	a.info.Spec = spec
-	if len(spec.Meta.Codecs) == 0 {
+	if len(spec.Meta.Codecs) == 0 && !spec.Sparse {
 		a.fixed = cellSize
 	}
 	if err := s.allocateLocked(a); err != nil {
@@ -162,6 +162,9 @@ func (s *Store) allocateLocked(a *memArray) error {
 	}
 	if a.fixed == 0 {
 		a.parts = make([][]byte, a.cells)
+		if a.info.Sparse {
+			a.source = map[int]int{}
+		}
 	}
 	if size == 0 {
 		return nil

@@ -148,6 +148,45 @@ func (u *upload) accept(cell store.Cell, data []byte) error {
 	return nil
 }
 
+// Repeat records cells that share the bytes of others, or have none; see store.Upload.
+func (u *upload) Repeat(ctx context.Context, r store.Repeat, leaves [][32]byte) error {
+	if err := ctx.Err(); err != nil {
+		return opError("repeat", u.a.info.Name, err)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.over:
+		return opError("repeat", u.a.info.Name, errOver)
+	case u.a.source == nil || r.First < 0 || r.Count < 1 || r.Count > u.a.cells-r.First || r.Source < store.Fill || r.Source >= r.First:
+		return opError("repeat", u.a.info.Name, fmt.Errorf("%w: %d cells from %d like those from %d", store.ErrInvalid, r.Count, r.First, r.Source))
+	}
+	for k := range r.Count {
+		i, source := r.First+k, r.Source+k
+		if u.hasLocked(i) || r.Source >= 0 && !u.hasLocked(source) {
+			return opError("repeat", u.a.info.Name, fmt.Errorf("%w: cell %d is there already or cell %d is not", store.ErrInvalid, i, source))
+		}
+		if r.Source == store.Fill {
+			u.a.source[i] = store.Fill
+			if u.a.leaf != nil {
+				u.a.leaf[i] = leaves[k]
+			}
+		} else {
+			if first, ok := u.a.source[source]; ok {
+				source = first
+			}
+			u.a.source[i] = source
+			u.a.parts[i], u.a.crc[i] = u.a.parts[r.Source+k], u.a.crc[r.Source+k]
+			if u.a.leaf != nil {
+				u.a.leaf[i] = u.a.leaf[r.Source+k]
+			}
+		}
+		u.have[i/64] |= 1 << (i % 64)
+		u.written++
+	}
+	return nil
+}
+
 // Commit publishes the array; see store.Upload.
 func (u *upload) Commit(ctx context.Context, root [32]byte) (store.Receipt, error) {
 	u.mu.Lock()
@@ -185,7 +224,9 @@ func (u *upload) receipt(root [32]byte) store.Receipt {
 		CodecWhy: spec.CodecWhy, Validated: spec.Validated, Digest: spec.Digest, Durability: store.Memory, Created: u.s.now().UTC().Round(0),
 	}
 	for i := range u.a.cells {
-		r.StoredBytes += int64(len(u.a.cell(i)))
+		if _, repeats := u.a.source[i]; !repeats {
+			r.StoredBytes += int64(len(u.a.cell(i)))
+		}
 	}
 	if r.Digest == store.DigestSHA256 {
 		r.Root = root

@@ -138,7 +138,7 @@ func NewSample(t testing.TB, name, dtype string, shape, cell array.Shape, order 
 		cell = array.DefaultCell(shape, order, d.ItemSize(), 4096)
 	}
 	s := &Sample{Spec: store.Spec{
-		Name: name, NumPy: "'" + d.String() + "'", Digest: digest, Attributes: []byte(`{"unit": "K", "scale": 1.10}`),
+		Name: name, NumPy: `"` + d.String() + `"`, Digest: digest, Attributes: []byte(`{"unit": "K", "scale": 1.10}`),
 		Meta: array.Meta{DType: d, Shape: shape, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))},
 	}}
 	unlike := fnv.New64a()
@@ -175,7 +175,7 @@ func (s *Sample) cut(t testing.TB) {
 	for i := range grid.Len() {
 		data := make([]byte, size)
 		grid.Gather(data, s.Whole, i)
-		c := store.Cell{Index: i, CRC: crc32.Checksum(data, castagnoli)}
+		c := store.Cell{Index: i, Source: i, CRC: crc32.Checksum(data, castagnoli)}
 		if s.Digest == store.DigestSHA256 {
 			c.Leaf = sha256.Sum256(data)
 			root.Write(c.Leaf[:])

@@ -30,6 +30,8 @@ from ndferry._errors import (
     UnsupportedError,
 )
 from ndferry._receipt import Damage, Digest, Entry, Receipt, Report, Stat
+from ndferry._remote import RemoteArray
+from ndferry._zarr import register_zarr_types
 
 __all__ = [
     "CancelledError",
@@ -51,6 +53,7 @@ __all__ = [
     "ProtocolError",
     "Receipt",
     "Received",
+    "RemoteArray",
     "Report",
     "Stat",
     "TemporaryError",
@@ -58,5 +61,6 @@ __all__ = [
     "UnsupportedError",
     "connect",
     "recv_array",
+    "register_zarr_types",
     "send_array",
 ]

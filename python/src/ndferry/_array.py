@@ -12,12 +12,12 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ndferry import _codec
+from ndferry import _codec, _dtype
 from ndferry._errors import DTypeError, InvalidError, LimitError, ProtocolError, UnsupportedError
 from ndferry._wire import MAX_ARRAY_BYTES, MAX_AXES, MAX_CELL, MAX_CELLS, MIB, Bytes
 
@@ -26,14 +26,6 @@ Array = npt.NDArray[Any]
 TARGET: Final = 4 * MIB
 """Bytes of a cell of the default grid, at most (§5.6)."""
 
-_ZARR_TYPES: Final = (
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    "float16", "float32", "float64", "complex64", "complex128",
-)  # fmt: skip
-_FIRST_FOREIGN: Final = 256  # NumPy numbers the dtypes of other packages (ml_dtypes) from here on
-_TYPESTRS: Final = frozenset(np.dtype(name).newbyteorder(order).str for name in _ZARR_TYPES for order in ("<", ">"))
-_ENDIAN: Final[dict[str | None, Literal["<", ">"]]] = {"little": "<", "big": ">"}
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -41,6 +33,8 @@ class Layout:
 
     Attributes
     ----------
+    dtype, item
+        NumPy's dtype, and the one of cells (`ndferry._dtype`). `same` tells that their elements have the same bytes.
     order
         The axes, outermost in memory first; the *stored* axes are the axes in this order.
     cell
@@ -52,6 +46,8 @@ class Layout:
     """
 
     dtype: np.dtype[Any]
+    item: np.dtype[Any]
+    same: bool
     shape: tuple[int, ...]
     order: tuple[int, ...]
     cell: tuple[int, ...]
@@ -74,7 +70,7 @@ class Layout:
         slab = self.cell_bytes // c
         return (outer * n + j * c) * slab, min(c, n - j * c) * slab
 
-    def region(self, cell: int) -> tuple[slice, ...]:
+    def region(self, cell: int) -> list[slice]:
         """The part of the stored array that `cell` covers, cut at the array's edge."""
         slices = []
         for count, length, size in zip(
@@ -82,28 +78,33 @@ class Layout:
         ):
             cell, position = divmod(cell, count)
             slices.append(slice(position * size, min(length, (position + 1) * size)))
-        return tuple(reversed(slices))
+        return slices[::-1]
 
     def empty(self) -> Array:
         """A new array of this layout, with whatever bytes it has."""
-        stored: Array = np.empty(self.stored_shape, self.dtype)
+        make = np.empty if self.same else np.zeros
+        # NumPy makes S1 of S0 and the native m8 of any m8 without a unit, but not inside of a structure.
+        stored: Array = make(self.stored_shape, np.dtype([("", self.dtype)]))["f0"]
         return stored.transpose(invert(self.order))
 
     def gather(self, stored: Array, cell: int, buffer: Bytes) -> None:
-        """Copy `cell` of the stored view into `buffer`, with zero bytes where it reaches over the edge."""
-        region = self.region(cell)
-        target = buffer.view(self.dtype).reshape(self.stored_cell)
-        part = tuple(slice(0, s.stop - s.start) for s in region)
+        """Copy `cell` of a view (`as_items`) into `buffer`, with zero bytes where it reaches over the edge."""
+        slices = self.region(cell)
+        target = buffer.view(self.item).reshape(self.stored_cell)
+        part = tuple(slice(0, s.stop - s.start) for s in slices)
         if any(p.stop != size for p, size in zip(part, self.stored_cell, strict=True)):
             buffer[:] = 0
-        target[part] = stored[region]
+        where: tuple[Any, ...] = (*slices, ...)  # with ... a 0-d array is no scalar
+        target[part] = stored[where]
 
     def scatter(self, stored: Array, cell: int, buffer: Bytes) -> bool:
         """Copy a cell from `buffer` into the stored view. False when its padding is not zero."""
-        region = self.region(cell)
-        source = buffer.view(self.dtype).reshape(self.stored_cell)
-        part = tuple(slice(0, s.stop - s.start) for s in region)
-        stored[region] = source[part]
+        slices = self.region(cell)
+        source = buffer.view(self.item).reshape(self.stored_cell)
+        part = tuple(slice(0, s.stop - s.start) for s in slices)
+        to: tuple[Any, ...] = (*slices, ...)  # with ... a 0-d array is no scalar
+        of: tuple[Any, ...] = (*part, ...)
+        stored[to] = source[of]
         if all(p.stop == size for p, size in zip(part, self.stored_cell, strict=True)):
             return True
         return not any(
@@ -116,7 +117,7 @@ class Layout:
 
     def root(self, leaves: bytes) -> str:
         """The `sha256` root (§5.7) over the 32-byte leaves of all cells in order."""
-        text = "\n".join((self.dtype.str, *(_commas(v) for v in (self.shape, self.cell, self.order))))
+        text = "\n".join((_dtype.descr(self.item), *(_commas(v) for v in (self.shape, self.cell, self.order))))
         return hashlib.sha256(b"ndferry root 1\n" + text.encode() + b"\n" + leaves).hexdigest()
 
 
@@ -160,9 +161,9 @@ def default_cell(
 
 @functools.lru_cache(maxsize=256)
 def make_layout(
-    typestr: str, shape: tuple[int, ...], order: tuple[int, ...], cell: tuple[int, ...] | None = None
+    text: str, shape: tuple[int, ...], order: tuple[int, ...], cell: tuple[int, ...] | None = None
 ) -> Layout:
-    """The layout of an array of a NumPy typestr such as ``<f4``; `cell` None means the default grid.
+    """The layout of an array of the dtype of `_dtype.text_of`; `cell` None means the default grid.
 
     Raises
     ------
@@ -171,17 +172,18 @@ def make_layout(
     LimitError
         Over a limit of §8.
     """
-    dtype: np.dtype[Any] = np.dtype(typestr)
+    dtype = _dtype.from_text(text)
+    item = _dtype.stored_of(dtype)
     if len(shape) > MAX_AXES:
         raise LimitError(f"array: {len(shape)} axes, {MAX_AXES} are allowed (§8)")
-    nbytes = dtype.itemsize * math.prod(shape)
-    if dtype.itemsize * math.prod(max(1, n) for n in shape) > MAX_ARRAY_BYTES:
-        raise LimitError(f"array: shape {shape} of {typestr} has over 2^62 bytes (§8)")
+    nbytes = item.itemsize * math.prod(shape)
+    if item.itemsize * math.prod(max(1, n) for n in shape) > MAX_ARRAY_BYTES:
+        raise LimitError(f"array: shape {shape} of {text[:80]} has over 2^62 bytes (§8)")
     if cell is None:
-        cell = default_cell(shape, dtype.itemsize, order)
+        cell = default_cell(shape, item.itemsize, order)
     elif len(cell) != len(shape) or any(c < 1 for c in cell):
         raise InvalidError(f"array: chunks {cell} do not fit shape {shape}: one length of at least 1 for each axis")
-    cell_bytes = dtype.itemsize * math.prod(cell)
+    cell_bytes = item.itemsize * math.prod(cell)
     if cell_bytes > MAX_CELL:
         raise LimitError(f"array: a chunk of {cell} has {cell_bytes} bytes, 16 MiB are allowed (§8)")
     stored_shape = tuple(shape[axis] for axis in order)
@@ -191,8 +193,8 @@ def make_layout(
     if cells > MAX_CELLS:
         raise LimitError(f"array: {cells} chunks, 2^32 - 1 are allowed: use larger ones (§8)")
     return Layout(
-        dtype, shape, order, cell, stored_shape, stored_cell, grid, cells, cell_bytes, nbytes,
-        _cut(stored_shape, stored_cell),
+        dtype, item, _dtype.same_bytes(dtype, item), shape, order, cell, stored_shape, stored_cell, grid, cells,
+        cell_bytes, nbytes, _cut(stored_shape, stored_cell),
     )  # fmt: skip
 
 
@@ -202,30 +204,6 @@ def _cut(shape: tuple[int, ...], cell: tuple[int, ...]) -> int | None:
         return 0
     cut = next((axis for axis, length in enumerate(cell) if length != 1), len(cell) - 1)
     return cut if shape[cut + 1 :] == cell[cut + 1 :] else None
-
-
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Refuse, with advice, a dtype that is not carried.
-
-    Raises
-    ------
-    DTypeError
-        It is object, StringDType, longdouble, or one of those that do not travel yet.
-    """
-    if dtype.str in _TYPESTRS:
-        return
-    advice = "not carried yet: send numeric arrays, for a structured dtype one for each field"
-    if dtype.kind == "T":
-        advice = "variable-length strings have no fixed layout: encode them, for example with np.strings.encode to S"
-    elif dtype.hasobject:
-        advice = "Python objects cannot be sent safely (that needs pickle): convert to a numeric dtype"
-    elif dtype.type in (np.longdouble, np.clongdouble):
-        advice = "its bytes differ between machines: use .astype(np.float64) or .astype(np.complex128)"
-    elif dtype.num >= _FIRST_FOREIGN:
-        advice = "not carried yet: send .view(np.uint8) and keep the dtype's name in attrs"
-    elif dtype.kind in "mM":
-        advice = "not carried yet: send .view(np.int64) and keep the unit in attrs"
-    raise DTypeError(f"array: dtype {dtype!r}: {advice}")
 
 
 def as_array(value: npt.ArrayLike) -> Array:
@@ -239,7 +217,7 @@ def as_array(value: npt.ArrayLike) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise DTypeError("array: a masked array has two parts: send .filled(value), or .data and .mask as two arrays")
     array = np.asarray(value)
-    check_dtype(array.dtype)
+    _dtype.check(array.dtype)
     return array
 
 
@@ -256,6 +234,15 @@ def memory_order(array: Array) -> tuple[int, ...]:
     return tuple(next(ranked) if array.shape[axis] != 1 else axis for axis in axes)
 
 
+def as_items(stored: Array, layout: Layout) -> Array:
+    """The view whose elements can be assigned from and to elements of cells."""
+    if layout.dtype.itemsize == 0:
+        return np.zeros(stored.shape, layout.item)
+    if layout.item.kind == "V" and layout.item.names is None and layout.dtype.names is not None:
+        return stored.view(layout.item)
+    return stored
+
+
 def flat_bytes(stored: Array) -> Bytes | None:
     """The memory of a C-contiguous array as flat bytes, or None when it is not contiguous."""
     if not stored.flags.c_contiguous:
@@ -267,30 +254,33 @@ def flat_bytes(stored: Array) -> Bytes | None:
 
 
 @functools.lru_cache(maxsize=256)
-def array_json(layout: Layout, codec: str = "") -> str:
+def array_json(
+    layout: Layout, codec: str = "", dims: tuple[str | None, ...] | None = None, fill: str | None = None
+) -> str:
     """The members ``array`` and ``numpy`` of a PUT, without braces. `codec` is the JSON of the chunk codec."""
     codecs: list[dict[str, Any]] = []
     if layout.order != tuple(range(len(layout.order))):
         codecs.append({"name": "transpose", "configuration": {"order": layout.order}})
-    endian = {"<": "little", ">": "big", "|": None}[layout.dtype.str[0]]
+    endian = _dtype.zarr_endian(layout.item)
     codecs.append({"name": "bytes"} | ({"configuration": {"endian": endian}} if endian else {}))
     if codec:
         codecs.append(json.loads(codec))
-    fill: Any = {"b": False, "f": 0.0, "c": (0.0, 0.0)}.get(layout.dtype.kind, 0)
     metadata = {
         "zarr_format": 3,
         "node_type": "array",
         "shape": layout.shape,
-        "data_type": layout.dtype.name,
+        "data_type": _dtype.zarr_type(layout.item),
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": layout.cell}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": fill,
+        "fill_value": _dtype.zero_fill(layout.item) if fill is None else json.loads(fill),
         "codecs": codecs,
     }
-    return json.dumps({"array": metadata, "numpy": layout.dtype.str}, separators=(",", ":"))[1:-1]
+    if dims is not None:
+        metadata["dimension_names"] = dims
+    return json.dumps({"array": metadata, "numpy": _dtype.to_json(layout.dtype)}, separators=(",", ":"))[1:-1]
 
 
-def parse_array(metadata: Any, typestr: str | None) -> tuple[Layout, str]:
+def parse_array(metadata: Any, numpy: Any) -> tuple[Layout, str]:
     """Read the members ``array`` and ``numpy`` of a PUT or META.
 
     Returns
@@ -317,20 +307,20 @@ def parse_array(metadata: Any, typestr: str | None) -> tuple[Layout, str]:
     if name != "regular":
         raise UnsupportedError(f"array: chunk grid {name!r} is unknown; regular is known (§5.6)")
     cell = _lengths(grid.get("chunk_shape"), "chunk_shape", 1)
-    data_type = meta.get("data_type")
-    if not isinstance(data_type, str):
-        raise ProtocolError("array: data_type is not a string (§5.6)")
-    if data_type not in _ZARR_TYPES:
-        raise UnsupportedError(f"array: data type {data_type!r} is not carried by this version")
     order, endian, codec = _parse_codecs(meta.get("codecs"), len(shape))
-    dtype = np.dtype(data_type)
-    if dtype.itemsize > 1:
-        if endian not in _ENDIAN:
-            raise InvalidError(f"array: bytes codec of {data_type} has endian {endian!r} (§5.6)")
-        dtype = dtype.newbyteorder(_ENDIAN[endian])
-    if typestr is not None and typestr != dtype.str:
-        raise InvalidError(f"array: numpy says {typestr[:80]!r}, the Zarr metadata {dtype.str!r} (§5.1)")
-    return make_layout(dtype.str, shape, order, cell), codec
+    item = _dtype.parse_zarr_type(meta.get("data_type"), endian)
+    dtype = item if numpy is None else _dtype.from_json(numpy)
+    if numpy is not None and _dtype.stored_of(dtype) != item:
+        raise InvalidError(f"array: numpy says {str(numpy)[:80]!r}, the Zarr metadata {item!r} (§5.1)")
+    return make_layout(_dtype.text_of(dtype), shape, order, cell), codec
+
+
+def parse_dims(metadata: dict[str, Any], ndim: int) -> tuple[str | None, ...]:
+    """The member ``dimension_names``; None where an axis has no name."""
+    names = metadata.get("dimension_names") or [None] * ndim
+    if not isinstance(names, list) or len(names) != ndim or not all(n is None or isinstance(n, str) for n in names):
+        raise ProtocolError("array: dimension_names is not one name or null for each axis (§5.6)")
+    return tuple(names)
 
 
 def _parse_codecs(value: Any, ndim: int) -> tuple[tuple[int, ...], str | None, str]:

@@ -19,6 +19,8 @@ from ndferry._core import Progress, Session
 from ndferry._errors import ConnectionError, Error, InvalidError
 from ndferry._frames import Operation
 from ndferry._receipt import Entry, Receipt, Report, Stat
+from ndferry._region import Part, Selection
+from ndferry._remote import RemoteArray
 
 T = TypeVar("T")
 
@@ -136,6 +138,7 @@ class Client:
         link_rate: float | None = None,
         digest: Literal["crc32c", "sha256"] = "crc32c",
         attrs: Mapping[str, Any] | None = None,
+        dims: Sequence[str | None] | None = None,
         if_absent: bool = False,
         id: str | None = None,
         progress: Progress | None = None,
@@ -151,7 +154,8 @@ class Client:
         name
             Parts joined by ``/``.
         array
-            Of bool, integers, float16 to float64, complex64 or complex128, in either byte order.
+            Of any dtype whose elements have a fixed size: numbers in either byte order, bfloat16 and float8 of
+            ml_dtypes, datetime64 and timedelta64, fixed-length bytes and text, void, and structures of all these.
         chunks
             Shape of a chunk: of 1 byte to 16 MiB. None cuts into slabs of at most 4 MiB.
         codec
@@ -170,6 +174,8 @@ class Client:
             ``crc32c`` for each chunk, or ``sha256`` over the whole as well.
         attrs
             A dict of JSON values.
+        dims
+            A name, or None, for each axis. Default ``<last part of the name>_0`` and so on.
         if_absent
             Raise `ConflictError` when the name is taken.
         id
@@ -197,6 +203,7 @@ class Client:
             if_absent=if_absent,
             id=id,
             progress=progress,
+            dims=dims,
             level=level,
             shuffle=shuffle,
             link_rate=link_rate,
@@ -237,6 +244,19 @@ class Client:
         """Describe an array without reading it."""
         _messages.check_name(name)
         return self._run(self._session.stat(name), deadline)
+
+    def open(self, name: str, *, deadline: float | None = None) -> RemoteArray:
+        """An array that is read where it is indexed: ``c.open("lab/run7")[10:20, ..., 3]``.
+
+        Only the chunks that a key touches travel, each checked against the checksum that was stored.
+        """
+        _messages.check_name(name)
+        stat, layout = self._run(self._session.describe(name), deadline)
+        return RemoteArray(self, stat, layout)
+
+    def _read(self, name: str, id: str, part: Part, selection: Selection, deadline: float | None) -> None:
+        for ranges in selection.ranges():
+            self._run(self._session.read(name, id, part, ranges), deadline)
 
     def delete(self, name: str, *, deadline: float | None = None) -> None:
         """Remove an array; `NotFoundError` when there is none."""

@@ -26,20 +26,22 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from ndferry import _codec, _messages, _payloads, _wire
+from ndferry import _codec, _messages, _payloads, _sparse, _wire
 from ndferry._array import Array, Layout
 from ndferry._cells import Source, Target, check_out
 from ndferry._codec import Blosc
+from ndferry._conversation import Conversation
 from ndferry._errors import (
-    CLOSING_CODES,
+    ConflictError,
     ConnectionError,
     Error,
     IntegrityError,
     ProtocolError,
-    TimeoutError,
 )
-from ndferry._frames import Inbox, Operation, Outbox, Send
+from ndferry._frames import Inbox, Operation, Outbox
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
+from ndferry._region import Part
+from ndferry._sparse import Plan, Step
 from ndferry._wire import MIB, MIN_COST, PIECE, TRAILER_SIZE, Bytes, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
@@ -47,11 +49,8 @@ Progress = Callable[[int, int], object]
 POLL_EVERY: Final = 4 * MIB
 """Bytes sent between two looks at what the server says meanwhile."""
 
-DRAIN_LIMIT: Final = 64 * MIB
-"""Bytes of an operation that was given up which are read and thrown away before the connection is closed instead."""
 
-
-class Session:
+class Session(Conversation):
     """The client's side of one connection. Not to be used by two operations at a time.
 
     Attributes
@@ -60,6 +59,8 @@ class Session:
         The connection is at a boundary and the next operation may begin.
     server : str
         What the server calls itself, once `hello` is done.
+    features : frozenset
+        The optional parts of the protocol that the server speaks, once `hello` is done.
     ended : bool
         The running operation has sent its last frame, FINISH or CANCEL.
     codecs : tuple of str
@@ -70,15 +71,11 @@ class Session:
     """The chunk codecs that this side decodes."""
 
     def __init__(self, software: str, inbox: Inbox | None = None) -> None:
-        self.idle = True
+        super().__init__(inbox or Inbox())
         self.server = ""
-        self.ended = False
+        self.features: frozenset[str] = frozenset()
         self.codecs: tuple[str, ...] = ("none",)
         self._software = software
-        self._patient = True  # a server may be busy with a disk
-        self._inbox = inbox or Inbox()
-        self._credit = 0
-        self._stream = 0
 
     # ---- operations
 
@@ -118,6 +115,7 @@ class Session:
                 code="version",
             )
         self.server = message.get("software", "")
+        self.features = frozenset(message.get("features", ()))
         self.codecs = tuple(message.get("codecs", ("none",)))
         self._credit = message["credit"]
 
@@ -142,18 +140,21 @@ class Session:
         attributes: str,
         if_absent: bool,
         progress: Progress | None,
+        dims: tuple[str | None, ...] | None = None,
         codec: Blosc | None = None,
         codec_why: str = "",
     ) -> Operation[Receipt]:
         """Send an array (§5.1). `array` must have the dtype, shape and memory order of `layout`."""
         stream = self._begin()
         out = Outbox()
-        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent, codec, codec_why)
+        # Encoded cells are not compared with one another: what repeats is cheap there.
+        plan = _sparse.plan(array, layout, self.features if codec is None else self.features - {"alias"})
+        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent, codec, codec_why, dims, plan)
         out.add(_wire.pack_frame(Kind.PUT, stream, request))
         leaves = bytearray() if digest == "sha256" else None
         try:
-            if codec is None:
-                yield from self._send_cells(stream, out, array, layout, leaves, progress)
+            if codec is None or plan.fill is not None:
+                yield from self._send_cells(stream, out, array, layout, plan, leaves, progress)
             else:
                 yield from self._send_encoded(stream, out, Source(array, layout), layout, codec, leaves, progress)
             root = b"" if leaves is None else _payloads.dumps({"root": layout.root(bytes(leaves))})
@@ -175,12 +176,14 @@ class Session:
     def get(self, name: str, out: Array | None, progress: Progress | None) -> Operation[Array]:
         """Receive an array (§5.2), into `out` when it is given."""
         stream = self._begin()
-        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name})))
+        yield from self._request(
+            _wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name, "takes": ["alias", "fill"]}))
+        )
         _, payload = yield from self._next(stream, Kind.META)
         stat, layout = _payloads.meta_to_read(payload)
         try:
             result = layout.empty() if out is None else check_out(out, layout)
-            target = Target(result, layout, stat.digest.kind == "sha256")
+            target = Target(result, layout, stat.digest.kind == "sha256", stat.fill_value)
         except (Error, MemoryError):
             yield from self._abandon(stream)
             raise
@@ -199,13 +202,39 @@ class Session:
             raise IntegrityError(f"get {name!r}: the sha256 root of what came is not the one that was stored (§5.7)")
         return result
 
-    def stat(self, name: str) -> Operation[Stat]:
-        """Describe an array (§5.2)."""
+    def describe(self, name: str) -> Operation[tuple[Stat, Layout]]:
+        """Describe an array, with its layout."""
         stream = self._begin()
         yield from self._request(_wire.pack_frame(Kind.STAT, stream, _payloads.dumps({"name": name})))
         _, payload = yield from self._next(stream, Kind.META)
         self.idle = True
-        return _payloads.meta(payload)[0]
+        return _payloads.meta(payload)
+
+    def read(self, name: str, id: str, part: Part, ranges: list[tuple[int, int]]) -> Operation[None]:
+        """Receive some cells of an array (§5.2), which must still be that of the transfer `id`."""
+        stream = self._begin()
+        part.want(ranges)
+        request = {"name": name, "cells": ranges, "takes": ["fill"]}
+        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps(request)))
+        _, payload = yield from self._next(stream, Kind.META)
+        stat, layout = _payloads.meta(payload)
+        if stat.id != id or layout != part.layout:
+            yield from self._abandon(stream)
+            raise ConflictError(f"read {name!r}: the array was replaced since it was opened: open it again")
+        if stat.codec == "none":
+            header, done = yield from self._receive_cells(stream, part, None, None)
+        else:
+            with _codec.Pipeline() as pipeline:
+                header, done = yield from self._receive_cells(stream, part, pipeline, None)
+                while len(pipeline):
+                    pipeline.take()
+        if header.number != done or part.missing:
+            raise ProtocolError(f"wire: DONE after {done} cells with {part.missing} missing (§5.2)")
+        self.idle = True
+
+    def stat(self, name: str) -> Operation[Stat]:
+        """Describe an array (§5.2)."""
+        return (yield from self.describe(name))[0]
 
     def list(self, prefix: str, after: str) -> Operation[tuple[list[Entry], bool]]:
         """One page of names (§5.3), and whether there are more."""
@@ -251,13 +280,42 @@ class Session:
         out: Outbox,
         array: Array,
         layout: Layout,
+        plan: Plan,
         leaves: bytearray | None,
         progress: Progress | None,
     ) -> Operation[None]:
         source = Source(array, layout)
+        if plan.fill is not None:
+            out.add(_wire.pack_header(Kind.FILL, stream, index=0, raw=layout.cells))
+            if leaves is not None:
+                leaves += source.leaves_of_fill()
+        for step in plan.steps:
+            if step.source is None:
+                yield from self._send_run(stream, out, source, step, leaves, progress)
+                continue
+            payload = step.source.to_bytes(8, "little")
+            out.add(_wire.pack_frame(Kind.ALIAS, stream, payload, index=step.first, raw=step.count))
+            if leaves is not None:
+                for cell in range(step.source, step.source + step.count):
+                    leaves += leaves[32 * cell : 32 * cell + 32]
+        if progress:
+            if out.size:
+                yield out.take()
+            yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
+
+    def _send_run(
+        self,
+        stream: int,
+        out: Outbox,
+        source: Source,
+        step: Step,
+        leaves: bytearray | None,
+        progress: Progress | None,
+    ) -> Operation[None]:
+        layout = source.layout
         cost = max(layout.cell_bytes, MIN_COST)
         sent = 0
-        for cell in range(layout.cells):
+        for cell in range(step.first, step.first + step.count):
             if self._credit < cost or sent >= POLL_EVERY:
                 sent = 0
                 yield from self._listen(stream, out, cost)
@@ -280,10 +338,6 @@ class Session:
             out.add(_wire.pack_trailer(crc))
             if leaf is not None and leaves is not None:
                 leaves += leaf.digest()
-        if progress:
-            if out.size:
-                yield out.take()
-            yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
 
     def _send_encoded(
         self,
@@ -353,18 +407,24 @@ class Session:
     # ---- receiving
 
     def _receive_cells(
-        self, stream: int, target: Target, pipeline: _codec.Pipeline | None, progress: Progress | None
+        self, stream: int, target: Target | Part, pipeline: _codec.Pipeline | None, progress: Progress | None
     ) -> Operation[tuple[Header, int]]:
-        """Receive CHUNK frames up to DONE, which is returned with their number."""
+        """Receive CHUNK, ALIAS and FILL frames up to DONE, which is returned with the number of cells."""
         layout = target.layout
         done = 0
         while True:
-            header = yield from self._next_header(stream, Kind.CHUNK, Kind.DONE)
+            header = yield from self._next_header(stream, Kind.CHUNK, Kind.ALIAS, Kind.FILL, Kind.DONE)
             if header.kind == Kind.DONE:
                 yield from self._inbox.payload(header)
                 return header, done
-            problem: Exception | None
-            if pipeline is None:
+            problem: Exception | None = None
+            if header.kind != Kind.CHUNK:
+                if pipeline is not None and header.kind == Kind.ALIAS:
+                    while problem is None and len(pipeline):
+                        problem = _finished(pipeline)
+                yield from self._receive_repeat(header, target)
+                done += header.raw - 1
+            elif pipeline is None:
                 problem = yield from self._receive_cell(header, target)
             else:
                 problem = yield from self._receive_encoded(header, target, pipeline)
@@ -375,17 +435,16 @@ class Session:
                 yield from self._abandon(stream)
                 raise problem
 
-    def _receive_cell(self, header: Header, target: Target) -> Operation[IntegrityError | None]:
+    def _receive_cell(self, header: Header, target: Target | Part) -> Operation[IntegrityError | None]:
         """Receive one CHUNK into `target`. What is wrong with its bytes is returned: the next frame can follow."""
         layout = target.layout
         cell = header.number
-        if cell >= layout.cells or target.seen[cell]:
+        if not target.expects(cell):
             raise ProtocolError(f"wire: cell {cell} of {layout.cells} is out of range or came twice (§5.2)")
         if header.raw != layout.cell_bytes or header.length != layout.cell_bytes:
             raise ProtocolError(
                 f"wire: cell {cell} has {header.raw} bytes in {header.length}, not {layout.cell_bytes} (§5.6)"
             )
-        target.seen[cell] = True
         leaf = hashlib.sha256() if target.leaves is not None else None
         crc = 0
         clean = True
@@ -408,19 +467,29 @@ class Session:
             target.leaves[cell] = np.frombuffer(leaf.digest(), np.uint8)
         return None
 
+    def _receive_repeat(self, header: Header, target: Target | Part) -> Operation[None]:
+        """Receive one ALIAS or FILL (§5.8)."""
+        payload = yield from self._inbox.payload(header)
+        source = int.from_bytes(payload, "little") if header.kind == Kind.ALIAS else None
+        if source is not None and source >= header.number:
+            raise ProtocolError(f"wire: ALIAS of cell {header.number} to {source}, which is not before (§5.8)")
+        for step in range(header.raw):
+            if not target.expects(header.number + step):
+                raise ProtocolError(f"wire: cell {header.number + step} is out of range or came twice (§5.2)")
+            target.repeat(header.number + step, None if source is None else source + step)
+
     def _receive_encoded(
-        self, header: Header, target: Target, pipeline: _codec.Pipeline
+        self, header: Header, target: Target | Part, pipeline: _codec.Pipeline
     ) -> Operation[IntegrityError | None]:
         """As `_receive_cell`, with cells that threads decode while later ones are received."""
         layout = target.layout
         cell = header.number
-        if cell >= layout.cells or target.seen[cell]:
+        if not target.expects(cell):
             raise ProtocolError(f"wire: cell {cell} of {layout.cells} is out of range or came twice (§5.2)")
         if header.raw != layout.cell_bytes or not 0 <= header.length - _codec.OVERHEAD <= layout.cell_bytes:
             raise ProtocolError(
                 f"wire: cell {cell} has {header.raw} bytes in {header.length}, not {layout.cell_bytes} (§5.6)"
             )
-        target.seen[cell] = True
         data = np.empty(header.length, np.uint8)
         yield from self._inbox.fill(data)
         try:
@@ -440,117 +509,6 @@ class Session:
 
         pipeline.submit(decode)
         return _finished(pipeline) if pipeline.full else None
-
-    # ---- frames
-
-    def _begin(self) -> int:
-        self._stream += 1
-        if self._stream >= 1 << 32:
-            raise ConnectionError("all stream numbers of this connection are used: connect again")
-        self.idle = False
-        self.ended = False
-        return self._stream
-
-    def _wait(self) -> Operation[None]:
-        """Wait for a frame while the server works on a disk, as long as it answers a PING in time.
-
-        A commit of many GiB may take longer than any timeout that tells a dead server from a busy one.
-        """
-        while True:
-            try:
-                yield from self._inbox.wait()
-                return
-            except TimeoutError:
-                yield Send([_wire.pack_header(Kind.PING, 0, index=self._stream)])
-            header = yield from self._inbox.header()
-            if header.kind != Kind.PONG:
-                self._inbox.unread()
-                return
-            yield from self._inbox.payload(header)
-
-    def _next(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[tuple[Header, bytes]]:
-        """The next frame of one of `kinds` on `stream`, with its payload; `patient` as `_wait` is."""
-        header = yield from self._next_header(stream, *kinds, patient=patient)
-        return header, (yield from self._inbox.payload(header))
-
-    def _next_header(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[Header]:
-        """The header of the next frame of one of `kinds` on `stream`; an ERROR is raised."""
-        while True:
-            if patient and self._patient:
-                yield from self._wait()
-            header = yield from self._inbox.header()
-            if header.kind in kinds and header.stream == stream:
-                return header
-            yield from self._aside(header)
-
-    def _aside(self, header: Header) -> Operation[None]:
-        """Deal with a frame that is not the one an operation waits for."""
-        if header.kind == Kind.ERROR:
-            raise (yield from self._error(header))
-        if header.kind == Kind.CREDIT:
-            self._credit += header.number
-            if self._credit > _wire.MAX_CREDIT:
-                raise ProtocolError("wire: CREDIT makes the sum over 2^62 (§6)")
-            yield from self._inbox.payload(header)
-        elif header.kind == Kind.PONG:
-            yield from self._inbox.payload(header)  # of a PING in `_wait` that was answered after what it waited for
-        elif header.kind == Kind.PING:
-            yield from self._inbox.payload(header)
-            yield Send([_wire.pack_header(Kind.PONG, 0, index=header.number)])
-        elif header.known:
-            raise ProtocolError(f"wire: {Kind(header.kind).name} on stream {header.stream} is out of turn (§4)")
-        else:
-            yield from self._inbox.payload(header)
-
-    def _error(self, header: Header) -> Operation[Error]:
-        """The exception of an ERROR frame. It ends the operation; `idle` says what is left of the connection."""
-        if header.stream not in (0, self._stream):
-            raise ProtocolError(f"wire: ERROR on stream {header.stream}, which is not open (§4)")
-        error = _messages.error_of((yield from self._inbox.payload(header)))
-        self.idle = header.stream != 0 and error.code not in CLOSING_CODES
-        return error
-
-    def _request(self, frame: bytes) -> Operation[None]:
-        try:
-            yield Send([frame])
-        except ConnectionError as broken:
-            yield from self._last_words(broken)
-
-    def _last_words(self, broken: ConnectionError) -> Operation[None]:
-        """After a failure to send: raise the ERROR that the server sent before it closed, or else `broken`."""
-        words: Error | None = None
-        try:
-            while words is None:
-                header = yield from self._inbox.header()
-                if header.kind == Kind.ERROR:
-                    words = yield from self._error(header)
-                else:
-                    yield from self._inbox.discard(header.length)
-        except Error:
-            raise broken from None
-        self.idle = False
-        raise words from broken
-
-    def _abandon(self, stream: int) -> Operation[None]:
-        """Cancel the operation and read what is still on its way. Leaves `idle` False when that is too much."""
-        self.ended = True
-        yield Send([_wire.pack_header(Kind.CANCEL, stream)])
-        drained = 0
-        while drained <= DRAIN_LIMIT:
-            header = yield from self._inbox.header()
-            if header.stream != stream or header.kind == Kind.ERROR:
-                try:
-                    yield from self._aside(header)
-                except Error:
-                    if header.kind != Kind.ERROR:
-                        raise
-                    return
-                continue
-            drained += header.length
-            yield from self._inbox.discard(header.length)
-            if header.kind in (Kind.DONE, Kind.RECEIPT):
-                self.idle = True
-                return
 
 
 def _finished(pipeline: _codec.Pipeline) -> IntegrityError | None:

@@ -204,7 +204,8 @@ def _prepare(message: dict[str, Any], out: Array | None) -> tuple[Layout, Target
     if codec != "none":
         raise UnsupportedError(f"receive: codec {codec!r} is not known to this version")
     result = layout.empty() if out is None else check_out(out, layout)
-    return layout, Target(result, layout, message.get("digest") == "sha256"), result
+    fill = message["array"].get("fill_value")
+    return layout, Target(result, layout, message.get("digest") == "sha256", fill), result
 
 
 def _call(progress: Progress, done: int, total: int) -> Exception | None:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ndferry._errors import Error, InvalidError, LimitError, ProtocolError, UnsupportedError, from_code
@@ -117,7 +117,7 @@ def _digest(value: Any) -> bool:
         return False
     if value.get("kind") == "sha256":
         return _hex(64)(value.get("root"))
-    return value.get("kind") == "crc32c"
+    return value.get("kind") in ("crc32c", "none")
 
 
 def _time(value: Any) -> bool:
@@ -135,7 +135,7 @@ _PUT: dict[str, tuple[Check, bool]] = {
     "name": (_text, _required),
     "id": (_hex(32), _required),
     "array": (_is(dict), _required),
-    "numpy": (_text, _optional),
+    "numpy": (lambda value: type(value) in (str, dict), _optional),
     "attributes": (_text, _optional),
     "codec_why": (_text, _optional),
 }
@@ -160,6 +160,7 @@ _ENTRY: dict[str, tuple[Check, bool]] = {
     "nbytes": (_count(), _required),
     "stored_bytes": (_count(), _required),
     "created": (_time, _required),
+    "digest": (_text, _optional),
 }
 _BAD: dict[str, tuple[Check, bool]] = {
     "file": (_text, _required),
@@ -187,9 +188,10 @@ _MEMBERS: Final[Mapping[Kind, dict[str, tuple[Check, bool]]]] = {
         "digest": (_one_of("crc32c", "sha256"), _optional),
         "if_absent": (_flag, _optional),
         "resume": (_flag, _optional),
+        "sparse": (_flag, _optional),
     },
     Kind.FINISH: {"root": (_hex(64), _optional)},
-    Kind.GET: _NAME | {"cells": (_ranges, _optional)},
+    Kind.GET: _NAME | {"cells": (_ranges, _optional), "takes": (_strings, _optional)},
     Kind.STAT: _NAME,
     Kind.LIST: {"prefix": (_text, _optional), "after": (_text, _optional), "limit": (_count(), _optional)},
     Kind.DELETE: _NAME,
@@ -322,6 +324,22 @@ def _name_problem(name: str) -> str | None:
         if part.startswith((".", "__")) or part == "zarr.json":
             return f"the part {part[:80]!r} is reserved: none may begin with . or __ or be zarr.json"
     return None
+
+
+def check_dims(dims: Sequence[str | None] | None, ndim: int) -> tuple[str | None, ...] | None:
+    """Names of axes as they travel.
+
+    Raises
+    ------
+    InvalidError
+        Not one name, of at most 1,024 bytes, or None for each axis.
+    """
+    if dims is None:
+        return None
+    names = (dims,) if isinstance(dims, str) else tuple(dims)
+    if len(names) != ndim or not all(n is None or (isinstance(n, str) and len(n.encode()) <= 1024) for n in names):
+        raise InvalidError(f"dims {str(names)[:80]}: not one name, or None, for each of {ndim} axes")
+    return names
 
 
 def parse_attributes(text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ndferry._array import Layout
 from ndferry._codec import Blosc
 from ndferry._errors import ProtocolError
 from ndferry._receipt import Entry, Receipt, Stat
+from ndferry._sparse import Plan
 from ndferry._wire import Kind
 
 
@@ -27,12 +28,16 @@ def put_json(
     if_absent: bool,
     codec: Blosc | None = None,
     codec_why: str = "",
+    dims: tuple[str | None, ...] | None = None,
+    plan: Plan | None = None,
 ) -> bytes:
     """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
-    array = _array.array_json(layout, codec.json() if codec else "")
+    array = _array.array_json(layout, codec.json() if codec else "", dims, plan.fill if plan else None)
     parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{array},"digest":"{digest}"']
     if attributes != "{}":
         parts.append(f',"attributes":{json.dumps(attributes, ensure_ascii=False)}')
+    if plan and plan.sparse:
+        parts.append(',"sparse":true')
     if codec_why:
         parts.append(f',"codec_why":{json.dumps(codec_why)}')
     if if_absent:
@@ -76,6 +81,8 @@ def meta(payload: bytes) -> tuple[Stat, Layout]:
         digest=_messages.digest_of(message["digest"]),
         durability=message["durability"],
         attrs=message["attributes"],
+        fill_value=message["array"].get("fill_value"),
+        dims=_array.parse_dims(message["array"], len(layout.shape)),
         created=_messages.time_of(message["created"]),
     )
     return stat, layout
@@ -97,4 +104,5 @@ def entry(message: dict[str, Any]) -> Entry:
         nbytes=message["nbytes"],
         stored_bytes=message["stored_bytes"],
         created=_messages.time_of(message["created"]),
+        digest=message.get("digest", ""),
     )

@@ -11,7 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The digest of an array: `kind` is ``crc32c`` (one per chunk, no root) or ``sha256``."""
+    """The digest of an array: `kind` is ``crc32c`` (one per chunk, no root) or ``sha256``.
+
+    ``none``: another program wrote the array, and there are no stored checks.
+    """
 
     kind: str
     root: str | None = None
@@ -69,6 +72,10 @@ class Stat:
         The axes, outermost in memory first: ``(0, 1)`` is C order, ``(1, 0)`` Fortran order.
     attrs
         The user's attributes.
+    dims
+        Names of the axes.
+    fill_value
+        What elements of chunks that are not stored are, as Zarr writes it in JSON.
     """
 
     name: str
@@ -83,6 +90,8 @@ class Stat:
     digest: Digest
     durability: str
     attrs: dict[str, Any]
+    dims: tuple[str | None, ...]
+    fill_value: Any
     created: datetime.datetime
     codec_why: str = ""
     validated: str = "full"
@@ -95,7 +104,7 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a listing."""
+    """One line of a listing. `digest` is ``none`` for an array that another program wrote: it has no stored checks."""
 
     name: str
     dtype: str
@@ -103,6 +112,7 @@ class Entry:
     nbytes: int
     stored_bytes: int
     created: datetime.datetime
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

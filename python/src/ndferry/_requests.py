@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ndferry import _array, _codec, _messages
+from ndferry import _array, _codec, _dtype, _messages, _sparse
 from ndferry._array import Array
 from ndferry._cells import Source
 from ndferry._core import Progress, Session
@@ -37,6 +37,7 @@ def put(
     if_absent: bool,
     id: str | None,
     progress: Progress | None,
+    dims: Sequence[str | None] | None = None,
     level: int | None = None,
     shuffle: str = "auto",
     link_rate: float | None = None,
@@ -51,9 +52,11 @@ def put(
     if id is not None and not _ID.fullmatch(id):
         raise InvalidError(f"put: id {id!r} is not 32 lower-case hex digits")
     cell = (chunks,) if isinstance(chunks, int) else chunks
-    layout = _array.make_layout(
-        source.dtype.str, source.shape, _array.memory_order(source), None if cell is None else tuple(map(int, cell))
-    )
+    order = _array.memory_order(source)
+    chosen = None if cell is None else tuple(map(int, cell))
+    if chosen is None and "alias" in session.features and wish.codec in ("none", "auto"):
+        chosen = _sparse.broadcast_cell(source, order)
+    layout = _array.make_layout(_dtype.text_of(source.dtype), source.shape, order, chosen)
     blosc, why = _settle(session, wish, source, layout, local)
     return session.put(
         name,
@@ -66,6 +69,7 @@ def put(
         progress=progress,
         codec=blosc,
         codec_why=why,
+        dims=_messages.check_dims(dims, source.ndim),
     )
 
 
@@ -73,7 +77,7 @@ def _settle(
     session: Session, wish: _codec.Wish, array: Array, layout: _array.Layout, local: bool
 ) -> tuple[_codec.Blosc | None, str]:
     """The codec of an array that is about to be sent, and why."""
-    itemsize = layout.dtype.itemsize
+    itemsize = layout.item.itemsize
     if wish.codec == "none":
         return None, ""
     speaks = "blosc" in session.codecs
@@ -110,6 +114,6 @@ def check_writable(out: Array) -> None:
         raise InvalidError(f"get: out is a {type(out).__name__}, not a numpy.ndarray")
     if not out.flags.writeable:
         raise InvalidError("get: out is read-only")
-    _array.check_dtype(out.dtype)
+    _dtype.check(out.dtype)
     if out.size and any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
         raise InvalidError("get: elements of out share memory (a broadcast view)")

@@ -42,6 +42,7 @@ MAX_ATTRIBUTES: Final = MIB
 MAX_ATTRIBUTE_DEPTH: Final = 16
 MAX_RANGES: Final = 4096
 MAX_CREDIT: Final = 1 << 62
+ALIAS_SIZE: Final = 8
 MIN_COST: Final = 4 * KIB  # §6: credit that a cell takes at least
 
 PIECE: Final = 256 * KIB
@@ -72,18 +73,29 @@ class Kind(enum.IntEnum):
     REPORT = 37
     DONE = 38
     CHUNK = 48
+    ALIAS = 49
+    FILL = 50
 
 
-# GOAWAY 5, AUTH 6, SUBSCRIBE 24, ALIAS 49, FILL 50 and RESEND 51 are reserved: until their feature is agreed
+# GOAWAY 5, AUTH 6, SUBSCRIBE 24 and RESEND 51 are reserved: until their feature is agreed
 # they are kinds like any other that nobody knows.
 
 _CONNECTION = frozenset({Kind.HELLO, Kind.PING, Kind.PONG, Kind.CREDIT})
 _EITHER = frozenset({Kind.ERROR})
 _FROM_CLIENT = frozenset({Kind.PUT, Kind.FINISH, Kind.GET, Kind.STAT, Kind.LIST, Kind.DELETE, Kind.VERIFY, Kind.CANCEL})
 _FROM_SERVER = frozenset({Kind.ACCEPT, Kind.ACK, Kind.RECEIPT, Kind.META, Kind.ENTRIES, Kind.REPORT, Kind.DONE})
-_USES_INDEX = frozenset({Kind.PING, Kind.PONG, Kind.CREDIT, Kind.FINISH, Kind.ACK, Kind.DONE, Kind.CHUNK})
-_RAW_RANGE = {Kind.CANCEL: (0, 1), Kind.ACK: (1, 2), Kind.REPORT: (0, 1), Kind.CHUNK: (1, MAX_CELL)}
-_SETS_CRITICAL = _FROM_CLIENT | {Kind.HELLO, Kind.CHUNK}
+_USES_INDEX = frozenset(
+    {Kind.PING, Kind.PONG, Kind.CREDIT, Kind.FINISH, Kind.ACK, Kind.DONE, Kind.CHUNK, Kind.ALIAS, Kind.FILL}
+)
+_RAW_RANGE = {
+    Kind.CANCEL: (0, 1),
+    Kind.ACK: (1, 2),
+    Kind.REPORT: (0, 1),
+    Kind.CHUNK: (1, MAX_CELL),
+    Kind.ALIAS: (0, MAX_CELLS),
+    Kind.FILL: (0, MAX_CELLS),
+}
+_SETS_CRITICAL = _FROM_CLIENT | {Kind.HELLO, Kind.CHUNK, Kind.ALIAS, Kind.FILL}
 _MAX_PAYLOAD = {
     Kind.PUT: 64 * KIB + 2 * MIB,
     Kind.META: 64 * KIB + 2 * MIB,
@@ -214,6 +226,11 @@ def _check_fields(kind: Kind, header: Header, to_client: bool) -> None:
         raise ProtocolError(f"wire: header: {kind.name} with raw {header.raw}, allowed are {least} to {most} (§3)")
     if kind is Kind.CHUNK and not header.length:
         raise ProtocolError("wire: header: CHUNK without a payload (§3)")
+    if kind in (Kind.ALIAS, Kind.FILL):
+        if not header.raw or header.number + header.raw > MAX_CELLS:
+            raise LimitError(f"wire: header: {kind.name} of {header.raw} cells from {header.number} (§8)")
+        if header.length != (ALIAS_SIZE if kind is Kind.ALIAS else 0):
+            raise ProtocolError(f"wire: header: {kind.name} with {header.length} bytes of payload (§5.8)")
 
 
 def parse_trailer(data: Buffer, crc: int, offset: int = 0) -> bool:
