@@ -17,7 +17,7 @@ import (
 	"ndferry/array"
 	"ndferry/client"
 	"ndferry/internal/bench"
-	"ndferry/internal/bench/transfer"
+	measure "ndferry/internal/bench/transfer"
 	"ndferry/internal/session"
 )
 
@@ -71,7 +71,7 @@ start it with --server on one, and with --to on the other.`,
 	f.Var(&flags.size, "size", "size of the array, in place of --shape")
 	f.StringVar(&flags.shape, "shape", "1000,1000", "shape of the array, `N,N,...`")
 	f.StringVar(&flags.dtype, "dtype", "<f4", "dtype of the array, as NumPy writes it")
-	f.StringVar(&flags.data, "data", "normal", "what it is filled with: "+strings.Join(transfer.Kinds, ", ")+" or a FILE.npy")
+	f.StringVar(&flags.data, "data", "normal", "what it is filled with: "+strings.Join(measure.Kinds, ", ")+" or a FILE.npy")
 	f.StringSliceVar(&flags.codecs, "codec", codecs[:3], "codecs to compare: none, zlib, lz4, zstd, auto")
 	f.StringVar(&flags.transport, "transport", "tcp", "tcp or unix, when both sides are here")
 	f.Var(&flags.chunk, "chunk", "target size of a chunk")
@@ -142,7 +142,7 @@ func (a *app) benchTransfer(ctx context.Context, f *benchFlags) error {
 	if f.to == "" && !f.round {
 		return a.benchHere(ctx, f, shape)
 	}
-	data, err := transfer.Make(f.data, f.dtype, shape)
+	data, err := measure.Make(f.data, f.dtype, shape)
 	if err != nil {
 		return asUsage(err)
 	}
@@ -150,7 +150,7 @@ func (a *app) benchTransfer(ctx context.Context, f *benchFlags) error {
 	if f.round {
 		put.Codec = f.codecs[0]
 		addr, _ := a.lookupEnv(bench.AddrEnv)
-		return transfer.Measure(ctx, addr, data, put, 1, func(r transfer.Round) {
+		return measure.Measure(ctx, addr, data, put, 1, func(r measure.Round) {
 			line, _ := json.Marshal(r.Values(), json.Deterministic(true))
 			a.stdout.Write(append(line, '\n'))
 		})
@@ -158,7 +158,7 @@ func (a *app) benchTransfer(ctx context.Context, f *benchFlags) error {
 	var rounds []bench.Round
 	for _, codec := range f.codecs {
 		put.Codec = codec
-		err := transfer.Measure(ctx, f.to, data, put, f.runs, func(r transfer.Round) {
+		err := measure.Measure(ctx, f.to, data, put, f.runs, func(r measure.Round) {
 			rounds = append(rounds, bench.Round{Side: codec, Seconds: r.Put + r.Get, Values: r.Values()})
 		})
 		if err != nil {
@@ -174,7 +174,7 @@ func (a *app) benchHere(ctx context.Context, f *benchFlags, shape array.Shape) e
 	if err != nil {
 		return err
 	}
-	data, err := transfer.Make(f.data, f.dtype, shape) // only for its size, and to fail early
+	data, err := measure.Make(f.data, f.dtype, shape) // only for its size, and to fail early
 	if err != nil {
 		return asUsage(err)
 	}
