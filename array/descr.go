@@ -63,7 +63,7 @@ func npyField(v literal, depth int) (f Field, padding bool, err error) {
 		return f, false, err
 	}
 	if len(v.items) == 3 {
-		shape := []int{}
+		var shape []int
 		if v.items[2].kind == litInt {
 			shape = []int{v.items[2].num}
 		} else if shape, err = npyShape(v.items[2]); err != nil {
