@@ -61,7 +61,7 @@ func (e *Executor) Take(stream uint32, cell, size int) (p []byte, lent bool) {
 			return p, true
 		}
 	}
-	return e.pool.Take(size), false
+	return e.pool.TryTake(size), false
 }
 
 // Give implements Memory.
@@ -74,6 +74,13 @@ func (e *Executor) Abandon(stream uint32) {
 	if cancel := e.cancel[stream]; cancel != nil {
 		cancel()
 	}
+}
+
+// Idle tells that nothing is open, so that Close would do nothing.
+func (e *Executor) Idle() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.uploads)+len(e.arrays) == 0
 }
 
 // Close gives up what is open. Nothing may run any more.
