@@ -25,6 +25,12 @@ const (
 	minReserve  = 256 // descriptors kept for the store, listeners and the runtime
 )
 
+// LimitsHelp says the limits in a sentence, for help texts; a test holds it to the constants.
+const LimitsHelp = `a client has 5 s to say HELLO, 10 s for each 64 KiB of a frame,
+2 min to take what it asked for, and may then be idle for as long as it likes.
+Connections: --max-conns, and 1024 from one address of another host. Memory:
+--buffers for arrays under way, --mem-limit for those kept in mem:`
+
 // DefaultMemory is the smaller of a quarter of the machine's memory and 2 GiB.
 func DefaultMemory() int64 {
 	text, err := os.ReadFile("/proc/meminfo")
