@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"ndferry/array"
 	"ndferry/store"
@@ -17,6 +18,7 @@ type Executor struct {
 	store store.Store
 	pool  *Pool
 	ctx   context.Context
+	held  atomic.Int64 // bytes of the pool
 
 	mu      sync.Mutex
 	uploads map[uint32]*upload            // guarded by mu
@@ -61,11 +63,16 @@ func (e *Executor) Take(stream uint32, cell, size int) (p []byte, lent bool) {
 			return p, true
 		}
 	}
-	return e.pool.TryTake(size), false
+	p = e.pool.TryTake(size, e.held.Load())
+	e.held.Add(int64(cap(p)))
+	return p, false
 }
 
 // Give implements Memory.
-func (e *Executor) Give(p []byte) { e.pool.Give(p) }
+func (e *Executor) Give(p []byte) {
+	e.held.Add(-int64(cap(p)))
+	e.pool.Give(p)
+}
 
 // Abandon cancels what runs for the stream.
 func (e *Executor) Abandon(stream uint32) {
@@ -243,8 +250,9 @@ func (e *Executor) read(ctx context.Context, op Operation) Result {
 		return Result{Err: fmt.Errorf("cell %d has %d stored bytes: %w", op.Cell.Index, n, store.ErrIntegrity)}
 	}
 	data := e.pool.Take(n)
+	e.held.Add(int64(cap(data)))
 	if err := a.Read(ctx, op.Cell.Index, data); err != nil {
-		e.pool.Give(data)
+		e.Give(data)
 		return Result{Err: err}
 	}
 	return Result{Cell: cell, Data: data}

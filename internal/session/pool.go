@@ -26,10 +26,12 @@ func (p *Pool) Used() (now, peak int64) {
 	return p.used, p.peak
 }
 
-// TryTake is Take within the limit: it returns nil when size bytes more would exceed it. One piece of memory is always to be had.
-func (p *Pool) TryTake(size int) []byte {
+// TryTake is Take within the limit, for one who holds held bytes already: it returns nil when size bytes more would exceed the
+// limit, or be more than a quarter of what is free for all. So whoever holds nothing finds something, however many there are.
+func (p *Pool) TryTake(size int, held int64) []byte {
 	p.mu.Lock()
-	over := p.over(int64(capacity(size)))
+	n := int64(capacity(size))
+	over := p.over(n) || p.limit > 0 && held > 0 && held+n > (p.limit-p.used)/4
 	p.mu.Unlock()
 	if over { // two callers at once may exceed the limit by one cell
 		return nil
@@ -62,7 +64,7 @@ func (p *Pool) Half() bool {
 	return p.limit > 0 && p.used > p.limit/2
 }
 
-// Await has f called once, on a goroutine of its own, when an eighth of the limit is free again, or with half set when three
+// Await has f called once, on a goroutine of its own, in turn, when memory was given back, or with half set when three
 // eighths or less are in use. It may be called when that is so already.
 func (p *Pool) Await(half bool, f func()) {
 	p.mu.Lock()
@@ -88,10 +90,13 @@ func (p *Pool) use(n int64) {
 
 func (p *Pool) unuse(n int64) {
 	p.used = max(0, p.used-n) // memory of an imported session was not taken here
-	if len(p.waiting) > 0 && (p.used <= p.limit/8*7 || p.used == 0) {
+	if p.used <= p.limit/8*7 || p.used == 0 {
 		wake(&p.waiting)
+	} else if len(p.waiting) > 0 { // one for each that is given back
+		go p.waiting[0]()
+		p.waiting = append(p.waiting[:0], p.waiting[1:]...)
 	}
-	if len(p.readers) > 0 && (p.used <= p.limit/8*3 || p.used == 0) {
+	if p.used <= p.limit/8*3 || p.used == 0 {
 		wake(&p.readers)
 	}
 }

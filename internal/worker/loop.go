@@ -26,7 +26,12 @@ type loopDriver struct {
 	bulk  *evloop.Offload // cells, commits, verification: waits for disks
 	calls *evloop.Offload // what others should not wait long for
 	done  sync.WaitGroup  // Run
+
+	entering chan struct{} // one for each connection that was accepted and not adopted
 }
+
+// adoptAhead is how many new connections a turn of the loop begins with at most.
+const adoptAhead = 8
 
 // bulkWorkers and callWorkers wait for the disk most of their time.
 const (
@@ -51,7 +56,7 @@ func startLoop(s *Server) (*loopDriver, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	d := &loopDriver{
-		srv: s, loop: loop,
+		srv: s, loop: loop, entering: make(chan struct{}, adoptAhead),
 		bulk:  evloop.NewOffload(evloop.OffloadConfig{Workers: bulkWorkers, PerConn: 2 * inFlight}),
 		calls: evloop.NewOffload(evloop.OffloadConfig{Workers: callWorkers, PerConn: 2 * inFlight}),
 	}
@@ -94,15 +99,19 @@ func descriptor(nc net.Conn) (fd int, ok bool) {
 	return fd, true
 }
 
-// adopt gives a descriptor to the loop, which closes it.
+// adopt gives a descriptor to the loop, which closes it. It waits while the loop has many to take: who connects without end may
+// not keep it from those who are connected.
 func (d *loopDriver) adopt(fd int, lc *loopConn) {
+	d.entering <- struct{}{}
 	err := d.loop.Post(func() {
+		<-d.entering
 		if _, err := d.loop.Adopt(fd, nil, lc); err != nil {
 			lc.dead = true
 			lc.finish()
 		}
 	})
 	if err != nil {
+		<-d.entering
 		_ = unix.Close(fd)
 		d.srv.forget(lc, lc.ticket)
 	}

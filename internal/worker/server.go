@@ -136,7 +136,7 @@ func (s *Server) closing() bool {
 	return s.draining
 }
 
-// ServeConn takes nc, which the server closes, and returns at once. A connection over a limit is closed.
+// ServeConn takes nc, which the server closes, and returns when the loop has taken it, or at once. A connection over a limit is closed.
 func (s *Server) ServeConn(nc net.Conn) {
 	addr := ""
 	if a := nc.RemoteAddr(); a != nil {
@@ -149,8 +149,8 @@ func (s *Server) ServeConn(nc net.Conn) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.draining {
+		s.mu.Unlock()
 		t.leave()
 		nc.Close()
 		return
@@ -160,10 +160,12 @@ func (s *Server) ServeConn(nc net.Conn) {
 		if fd, ok := descriptor(nc); ok {
 			lc := newLoopConn(s.loop, t)
 			s.conns[lc] = struct{}{}
-			s.loop.adopt(fd, lc)
+			s.mu.Unlock()
+			lc.d.adopt(fd, lc)
 			return
 		}
 	}
+	defer s.mu.Unlock()
 	c := newConn(s, nc)
 	c.ticket = t
 	s.conns[c] = struct{}{}

@@ -243,11 +243,11 @@ func (l *load) tiny() error {
 	for l.ctx.Err() == nil {
 		begin := time.Now()
 		if _, err := c.Put(l.ctx, "tiny", a, client.PutOptions{}); err != nil {
-			return err
+			break
 		}
 		middle := time.Now()
 		if _, err := c.Get(l.ctx, "tiny", client.GetOptions{Into: a.Data}); err != nil {
-			return err
+			break
 		}
 		if l.counting.Load() {
 			puts, gets = append(puts, middle.Sub(begin)), append(gets, time.Since(middle))
