@@ -65,8 +65,8 @@ type Meta struct {
 	Attributes jsontext.Value
 }
 
-// Codec is one bytes-to-bytes codec (none are known yet): its Zarr name, and
-// its configuration as JSON, nil when there is none.
+// Codec is one bytes-to-bytes codec: its Zarr name, and its configuration as
+// JSON, nil when there is none. Blosc is the only one that is carried.
 type Codec struct {
 	Name          string
 	Configuration jsontext.Value
@@ -139,8 +139,8 @@ func (m *Meta) Check() error {
 			return zarrError("dimension_names", fmt.Errorf("a name of %d bytes, the most is %d", len(d.Name), MaxDimNameBytes))
 		}
 	}
-	if len(m.Codecs) > 0 {
-		return unsupported("codec " + quote(m.Codecs[0].Name))
+	if err := m.checkCodecs(); err != nil {
+		return err
 	}
 	if _, err := m.FillBytes(); err != nil {
 		return err

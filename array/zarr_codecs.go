@@ -127,7 +127,12 @@ func (z *ZarrArray) parseCellCodecs(list []extension, typeName string) error {
 		return errors.New("endian of the bytes codec is missing")
 	}
 	for _, e := range list[1:] {
-		z.Codecs = append(z.Codecs, Codec{Name: e.name, Configuration: e.raw})
+		c := Codec{Name: e.name, Configuration: e.raw}
+		b, err := c.Blosc()
+		if err != nil {
+			return err
+		}
+		z.Codecs = append(z.Codecs, b.Codec())
 	}
 	return nil
 }

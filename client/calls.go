@@ -141,7 +141,7 @@ func (c *Client) Verify(ctx context.Context, name string, progress func(cells, t
 		}
 	})
 	if err == nil && report.BadCount > 0 {
-		err = wrap("verify", name, wire.Failf(wire.CodeIntegrity, "%d things are wrong", report.BadCount))
+		err = wrap("verify", name, boundary{wire.Failf(wire.CodeIntegrity, "%d things are wrong", report.BadCount)})
 	}
 	return report, err
 }

@@ -33,15 +33,25 @@ type Client struct {
 	nc  net.Conn
 
 	mu     sync.Mutex
-	in     *bufio.Reader     // guarded by mu
+	in     reader            // guarded by mu
 	out    []byte            // guarded by mu; small frames, written before anything else
 	peer   wire.HelloMessage // guarded by mu
 	credit uint64            // guarded by mu; raw bytes of cells that we may send
 	stream uint32            // guarded by mu; the newest
+	ended  bool              // guarded by mu; FINISH or CANCEL, the last frame of a PUT, is in out or was written
 	buf    []byte            // guarded by mu; a cell that has no memory of its own
+	rate   float64           // guarded by mu; bytes a second that the connection was seen to carry; 0: not seen yet
 
 	state  sync.Mutex
 	broken error // guarded by state; why the connection is closed
+}
+
+// reader is what frames are read from: a bufio.Reader, or an exactReader that never reads ahead.
+type reader interface {
+	io.Reader
+	Peek(n int) ([]byte, error)
+	Discard(n int) (int, error)
+	Buffered() int
 }
 
 // Dial connects to a server, see ParseAddr, and opens the conversation. ctx bounds both.
@@ -64,35 +74,41 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
 		cfg.Software = "ndferry-go"
 	}
 	c := &Client{cfg: cfg, nc: nc, in: bufio.NewReaderSize(nc, readAhead)}
-	err := c.call(ctx, "connect", "", func() error {
-		// The line break makes a server of some text protocol, such as HTTP, answer at once that it is one.
-		hello := append(wire.Encode(wire.NewHello(cfg.Software, wire.MaxCredit)), '\n')
-		c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
-		if err := c.flush(); err != nil {
-			return err
-		}
-		h, err := c.header()
-		if err != nil {
-			return err
-		}
-		b, err := c.control(h)
-		if err != nil {
-			return err
-		}
-		if h.Kind != wire.Hello {
-			return wire.Failf(wire.CodeProtocol, "the server began with %v", h.Kind)
-		}
-		if err := wire.Decode(b, &c.peer); err != nil {
-			return err
-		}
-		c.credit = c.peer.Credit
-		return c.peer.Check()
-	})
+	err := c.call(ctx, "connect", "", func() error { return c.greet(wire.MaxCredit) })
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// greet sends our HELLO and hears the other side's.
+func (c *Client) greet(credit uint64) error {
+	// The line break makes a server of some text protocol, such as HTTP, answer at once that it is one.
+	hello := append(wire.Encode(wire.NewHello(c.cfg.Software, credit)), '\n')
+	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
+	if err := c.flush(); err != nil {
+		return err
+	}
+	h, err := c.header()
+	if err != nil {
+		return err
+	}
+	b, err := c.control(h)
+	if err != nil {
+		return err
+	}
+	if h.Kind == wire.Fail {
+		return c.failure(h, b)
+	}
+	if h.Kind != wire.Hello {
+		return wire.Failf(wire.CodeProtocol, "the other side began with %v", h.Kind)
+	}
+	if err := wire.Decode(b, &c.peer); err != nil {
+		return err
+	}
+	c.credit = c.peer.Credit
+	return c.peer.Check()
 }
 
 func (c Config) timeout() time.Duration {
@@ -150,7 +166,7 @@ func (c *Client) call(ctx context.Context, op, name string, f func() error) erro
 		return wrap(op, name, fmt.Errorf("the connection is closed: %w", why))
 	}
 	if err := ctx.Err(); err != nil {
-		return wrap(op, name, err)
+		return wrap(op, name, boundary{err})
 	}
 	stop := context.AfterFunc(ctx, func() {
 		c.breakWith(context.Cause(ctx))
@@ -229,6 +245,7 @@ func (c *Client) lastWords(err error) error {
 // request begins a new stream with one frame.
 func (c *Client) request(kind wire.Kind, message any) {
 	c.stream++
+	c.ended = false
 	h := wire.Header{Kind: kind, Flags: wire.Critical, Stream: c.stream}
 	c.out = wire.AppendFrame(c.out, h, wire.Encode(message))
 }

@@ -32,7 +32,8 @@ type Error struct {
 	Op, Name  string // "put", "lab/run7"
 	Code      wire.Code
 	Retryable bool
-	Cell      int // -1 when it concerns no single cell
+	Cell      int  // -1 when it concerns no single cell
+	Closed    bool // the connection was closed; otherwise it stands between two operations
 	Err       error
 }
 
@@ -56,6 +57,8 @@ func wrap(op, name string, err error) error {
 		return nil
 	}
 	e := &Error{Op: op, Name: name, Err: err, Cell: -1, Code: wire.CodeOf(err)}
+	_, between := errors.AsType[boundary](err)
+	e.Closed = !between
 	if f, ok := errors.AsType[*wire.Failure](err); ok {
 		e.Retryable = f.Retryable
 		if f.Cell != nil {

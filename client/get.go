@@ -19,8 +19,10 @@ type Stat struct {
 	Shape       array.Shape
 	Order       array.Order // memory order of the axes
 	Chunks      array.Shape // shape of a chunk
-	Codec       string
-	Bytes       int64 // raw
+	Codec       string      // none, or the compressor of the chunks
+	CodecWhy    string      // why auto chose it; "" when it was asked for
+	Validated   string      // as in Receipt
+	Bytes       int64       // raw
 	StoredBytes int64
 	Cells       int
 	Digest      string
@@ -76,7 +78,7 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &download{sink: sink, grid: grid, got: make([]bool, grid.Len()), missing: grid.Len()}
+	d := &download{sink: sink, refuse: c.abandon, grid: grid, got: make([]bool, grid.Len()), missing: grid.Len()}
 	if d.size, err = meta.CellBytes(); err != nil {
 		return nil, err
 	}
@@ -88,6 +90,10 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 	}
 	if err := sink.Begin(st, grid); err != nil {
 		return nil, c.abandon(err)
+	}
+	if len(meta.Codecs) > 0 {
+		d.decoder = newDecoder(d)
+		defer d.decoder.stop()
 	}
 	if err := c.cells(d, opts.Progress); err != nil {
 		return nil, err
@@ -103,11 +109,13 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 // download is a Get between META and DONE.
 type download struct {
 	sink    Sink
+	refuse  func(why error) error // ends the transfer and tells the other side
 	grid    array.Grid
 	size    int
 	got     []bool
 	missing int
 	leaves  [][32]byte
+	decoder *decoder // nil with codec none
 }
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
@@ -120,6 +128,11 @@ func (c *Client) cells(d *download, progress func(done, total int64)) error {
 		case h.Kind == wire.Done:
 			if d.missing > 0 {
 				return wire.Failf(wire.CodeProtocol, "DONE with %d of %d cells missing", d.missing, d.grid.Len())
+			}
+			if d.decoder != nil {
+				if err := d.decoder.drain(); err != nil {
+					return boundary{err}
+				}
 			}
 			return nil
 		case h.Kind == wire.Credit || !h.Kind.Known():
@@ -138,12 +151,19 @@ func (c *Client) cells(d *download, progress func(done, total int64)) error {
 
 // cell reads the payload of a CHUNK to its place.
 func (c *Client) cell(d *download, h wire.Header) error {
-	if h.Index >= uint64(d.grid.Len()) || int(h.Raw) != d.size || int(h.Length) != d.size {
+	low, high := d.size, d.size
+	if d.decoder != nil {
+		low, high = wire.MinBlosc, d.size+wire.MinBlosc
+	}
+	if h.Index >= uint64(d.grid.Len()) || int(h.Raw) != d.size || int(h.Length) < low || int(h.Length) > high {
 		return wire.Failf(wire.CodeProtocol, "CHUNK of cell %d with %d bytes, %d of them raw; there are %d cells of %d", h.Index, h.Length, h.Raw, d.grid.Len(), d.size)
 	}
 	i := int(h.Index)
 	if d.got[i] {
 		return wire.Failf(wire.CodeProtocol, "cell %d came twice", i)
+	}
+	if d.decoder != nil {
+		return c.compressed(d, h)
 	}
 	place := d.sink.Place(i)
 	memory := place
@@ -153,7 +173,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	_, aborted, err := c.body(h, memory)
 	if err != nil {
 		if wire.CodeOf(err) == wire.CodeIntegrity {
-			return c.abandon(fmt.Errorf("cell %d is not what was stored: %w", i, err))
+			return d.refuse(fmt.Errorf("cell %d is not what was stored: %w", i, err))
 		}
 		return err
 	}
@@ -169,7 +189,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 		memory = nil
 	}
 	if err := d.sink.Cell(i, memory); err != nil {
-		return c.abandon(err)
+		return d.refuse(err)
 	}
 	return nil
 }
@@ -215,7 +235,7 @@ func readMeta(b []byte) (*Stat, *array.Meta, error) {
 	}
 	st := &Stat{
 		Name: m.Name, ID: m.ID, DType: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
-		Codec: m.Codec, Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Digest: m.Digest.Kind,
+		Codec: m.Codec, CodecWhy: m.CodecWhy, Validated: validated(m.Validated), Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Digest: m.Digest.Kind,
 		Attributes: []byte(m.Attributes), DimNames: z.Meta.DimNames, Durability: m.Durability, Created: m.Created,
 	}
 	if m.Digest.Root != nil {

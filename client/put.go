@@ -13,6 +13,7 @@ import (
 
 	"ndferry/array"
 	"ndferry/wire"
+	"ndferry/wire/codec"
 )
 
 // Digests.
@@ -27,6 +28,10 @@ type PutOptions struct {
 	Cell       array.Shape // shape of a chunk; default by array.DefaultCell
 	ChunkBytes int         // target size of a chunk when Cell is nil, raw bytes; default DefaultChunk
 	Digest     string      // CRC32C (default) or SHA256
+	Codec      string      // auto (default: by a sample of the array and the rate of the connection), none, lz4, zlib or zstd
+	Level      *int        // 0 (plain copies in containers) to 9; default DefaultLevel, with zlib DefaultZlibLevel
+	Shuffle    string      // auto (default: byte for elements of 2 to 255 bytes), none, byte or bit
+	LinkRate   float64     // bytes a second of the connection, for auto; default what was measured, or 1 Gbit/s, or none on this machine
 	Attributes []byte      // the text of a JSON object
 	IfAbsent   bool        // fail with ErrConflict when the name is taken
 	Progress   func(done, total int64)
@@ -46,7 +51,9 @@ type Receipt struct {
 	Bytes       int64 // raw
 	StoredBytes int64
 	Cells       int
-	Codec       string
+	Codec       string // none, or the compressor of the chunks
+	CodecWhy    string // why auto chose it; "" when it was asked for
+	Validated   string // "full": every chunk was decoded before the commit; "header": compressed chunks were not
 	Digest      string
 	Root        string // hex, with digest sha256
 	Durability  string // "durable" or "memory"
@@ -88,6 +95,8 @@ type upload struct {
 	size   int // raw bytes of a cell
 	src    Source
 	opts   PutOptions
+	params codec.Params // Auto until settle
+	first  []byte       // cell 0, when it had to be read to settle
 	leaves [][32]byte
 }
 
@@ -132,6 +141,9 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	default:
 		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
 	}
+	if u.params, err = opts.codecParams(dtype.ItemSize()); err != nil {
+		return nil, err
+	}
 	if opts.Attributes != nil {
 		if err := array.CheckAttributes(opts.Attributes); err != nil {
 			return nil, err
@@ -152,12 +164,18 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 }
 
 func (c *Client) put(u *upload) (*Receipt, error) {
+	if err := c.settle(u); err != nil {
+		return nil, err
+	}
 	c.request(wire.Put, u.msg)
 	total := int64(u.grid.Len()) * int64(u.size)
+	cells := newCells(u, c.scratch(u.size))
+	defer cells.stop()
+	begin, sent := time.Now(), int64(0)
 	for i := range u.grid.Len() {
-		data, err := u.src.Cell(u.grid, i, c.scratch(u.size))
-		if err != nil {
-			return nil, c.giveUp(fmt.Errorf("read cell %d: %w", i, err))
+		cell := cells.next(i)
+		if cell.err != nil {
+			return nil, c.giveUp(fmt.Errorf("read cell %d: %w", i, cell.err))
 		}
 		for cost := wire.Cost(uint32(u.size)); c.credit < cost; {
 			if err := c.flush(); err != nil {
@@ -169,22 +187,25 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 		}
 		c.credit -= wire.Cost(uint32(u.size))
 		if u.leaves != nil {
-			u.leaves[i] = sha256.Sum256(data)
+			u.leaves[i] = cell.leaf
 		}
-		h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: c.stream, Index: uint64(i), Raw: uint32(u.size), Length: uint32(len(data))}
-		if err := c.sendCell(h, data); err != nil {
+		h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: c.stream, Index: uint64(i), Raw: uint32(u.size), Length: uint32(len(cell.data))}
+		sent += int64(len(cell.data))
+		if err := c.sendCell(h, cell.data); err != nil {
 			return nil, err
 		}
 		if u.opts.Progress != nil {
 			u.opts.Progress(int64(i+1)*int64(u.size), total)
 		}
 	}
+	c.measure(sent, time.Since(begin))
 	finish := wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: c.stream, Index: uint64(u.grid.Len())}
 	var payload []byte
 	if u.leaves != nil {
 		payload = wire.Encode(wire.FinishMessage{Root: wire.Root(u.meta.Root(u.leaves))})
 	}
 	c.out = wire.AppendFrame(c.out, finish, payload)
+	c.ended = true
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
@@ -208,6 +229,7 @@ func (c *Client) early() (done bool, r *Receipt, err error) {
 // giveUp cancels a Put whose source failed with why, and leaves the connection usable when the server answers.
 func (c *Client) giveUp(why error) error {
 	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream, Raw: 1}, nil)
+	c.ended = true
 	if c.flush() != nil {
 		return why
 	}
@@ -230,7 +252,9 @@ func (c *Client) scratch(size int) []byte {
 	return c.buf[:size]
 }
 
-// sendCell sends a CHUNK. A small one joins what is in out; of a large one each piece is added to the checksum right before it is written.
+// sendCell sends a CHUNK. A small one joins what is in out; of a large one each piece is
+// added to the checksum right after it was written: the write has brought it into the cache, in order, which the three lanes of
+// the checksum would not.
 func (c *Client) sendCell(h wire.Header, data []byte) error {
 	if len(data) <= readAhead {
 		c.out = wire.AppendFrame(c.out, h, data)
@@ -245,7 +269,6 @@ func (c *Client) sendCell(h wire.Header, data []byte) error {
 		n := min(wire.Piece, len(data))
 		piece := data[:n]
 		data = data[n:]
-		crc = wire.Update(crc, piece)
 		var err error
 		c.patience(c.nc.SetWriteDeadline)
 		if len(c.out) > 0 {
@@ -258,9 +281,21 @@ func (c *Client) sendCell(h wire.Header, data []byte) error {
 		if err != nil {
 			return c.lastWords(err)
 		}
+		crc = wire.Update(crc, piece)
 	}
 	c.out = wire.AppendTrailer(c.out, crc, wire.Whole)
 	return nil
+}
+
+// sum is a leaf.
+func sum(data []byte) [32]byte { return sha256.Sum256(data) }
+
+// validated is what a receipt that says nothing means.
+func validated(how string) string {
+	if how == "" {
+		return "full"
+	}
+	return how
 }
 
 func readReceipt(b []byte) (*Receipt, error) {
@@ -273,6 +308,7 @@ func readReceipt(b []byte) (*Receipt, error) {
 	}
 	r := &Receipt{
 		Name: m.Name, ID: m.ID, Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Codec: m.Codec,
+		CodecWhy: m.CodecWhy, Validated: validated(m.Validated),
 		Digest: m.Digest.Kind, Durability: m.Durability, Created: m.Created,
 	}
 	if m.Digest.Root != nil {

@@ -8,10 +8,10 @@ import (
 	"ndferry/array"
 )
 
-// MaxCellBytes bounds the raw bytes of a cell, MaxCellGrowth what encoding may add to them (spec/WIRE.md §8).
+// MaxCellBytes bounds the raw bytes of a cell, MaxCodecWhy the sentence of Spec.CodecWhy (spec/WIRE.md §8).
 const (
-	MaxCellBytes  = 16 << 20
-	MaxCellGrowth = 64 << 10
+	MaxCellBytes = 16 << 20
+	MaxCodecWhy  = 500
 )
 
 // Durable and Memory are what Receipt.Durability says.
@@ -60,6 +60,9 @@ func checkSpec(spec *Spec) error {
 	default:
 		return fmt.Errorf("unknown digest %q; there are crc32c and sha256", spec.Digest)
 	}
+	if len(spec.CodecWhy) > MaxCodecWhy {
+		return fmt.Errorf("a sentence about the codec of %d bytes, the most is %d", len(spec.CodecWhy), MaxCodecWhy)
+	}
 	if len(spec.NumPy) > array.MaxNPYHeader {
 		return fmt.Errorf("a NumPy descr of %d bytes, the most is %d", len(spec.NumPy), array.MaxNPYHeader)
 	}
@@ -73,12 +76,7 @@ func SameArray(a, b *Spec) bool {
 }
 
 // CodecName is what Receipt.Codec says.
-func CodecName(m *array.Meta) string {
-	if len(m.Codecs) == 0 {
-		return "none"
-	}
-	return m.Codecs[len(m.Codecs)-1].Name
-}
+func CodecName(m *array.Meta) string { return m.Compressor() }
 
 // Sizes returns the cells of the array that m describes, and its raw bytes without padding.
 func Sizes(m *array.Meta) (cells int, bytes int64, err error) {

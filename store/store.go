@@ -41,6 +41,8 @@ type Spec struct {
 	NumPy      string     // descr of the exact NumPy dtype, or ""
 	Attributes []byte     // the text of a JSON object; nil is {}
 	Digest     DigestKind
+	CodecWhy   string // why the sender settled on the codec, one sentence; "" when it was told to
+	Validated  string // Header when cells were not decoded on their way in; "" when they were
 	IfAbsent   bool
 	Resume     bool // take up what is durable of an unfinished transfer of this id; otherwise begin again
 }
@@ -52,7 +54,9 @@ type Receipt struct {
 	Bytes       int64 // raw bytes of the array, padding left out
 	StoredBytes int64
 	Cells       int
-	Codec       string
+	Codec       string // none, or the compressor of the chunks
+	CodecWhy    string // as in Spec
+	Validated   string // as in Spec
 	Digest      DigestKind
 	Root        [32]byte // of DigestSHA256
 	Durability  string   // "durable" or "memory"

@@ -58,6 +58,9 @@ func (m *PutMessage) Describe() (*array.Meta, error) {
 			return invalid(err)
 		}
 	}
+	if len(m.CodecWhy) > MaxCodecWhy {
+		return nil, errorf("8", 0, CodeLimit, "put %q: codec_why has %d bytes, at most %d are allowed", cut(m.Name, 200), len(m.CodecWhy), MaxCodecWhy)
+	}
 	if m.Digest != "" && m.Digest != "crc32c" && m.Digest != "sha256" {
 		return invalid(fmt.Errorf("digest %q is not known; there are crc32c and sha256", cut(m.Digest, 50)))
 	}

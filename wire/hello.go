@@ -1,12 +1,18 @@
 package wire
 
+// Codecs of chunks, as HELLO names them, spec/WIRE.md §2 and §5.6.
+const (
+	CodecNone  = "none"
+	CodecBlosc = "blosc"
+)
+
 // NewHello is the HELLO of this package's version: what it speaks, and the first credit it gives.
 func NewHello(software string, credit uint64) HelloMessage {
 	return HelloMessage{
 		Versions: [2]int{MinVersion, Version},
 		Software: cut(software, MaxSoftware),
 		Features: []string{},
-		Codecs:   []string{"none"},
+		Codecs:   []string{CodecNone, CodecBlosc},
 		Digests:  []string{"crc32c", "sha256"},
 		Credit:   credit,
 	}

@@ -15,6 +15,8 @@ const (
 	MaxDepth      = 32                 // of JSON
 	MaxMessage    = 2 << 10            // bytes of the sentence in an ERROR
 	MaxSoftware   = 100                // bytes of the software's name in HELLO
+	MaxCodecWhy   = 500                // bytes of the sentence about the choice of a codec
+	MinBlosc      = 16                 // bytes of a container of codec blosc at least, and what it adds to a cell at most
 	MaxCredit     = uint64(1) << 62    // outstanding raw bytes; as the credit of HELLO: no bound but the stream's
 	MinCost       = 4 << 10            // credit that a cell costs at least
 	MinCredit     = 16 << 20           // the first credit lets one cell of any size in

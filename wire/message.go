@@ -33,6 +33,7 @@ type PutMessage struct {
 	NumPy      string         `json:"numpy,omitzero"`
 	Attributes *string        `json:"attributes,omitzero"` // nil: none
 	Digest     string         `json:"digest,omitzero"`
+	CodecWhy   string         `json:"codec_why,omitzero"`
 	IfAbsent   bool           `json:"if_absent,omitzero"`
 	Resume     bool           `json:"resume,omitzero"`
 	Must       []string       `json:"must_understand,omitzero"`
@@ -85,6 +86,8 @@ type ReceiptMessage struct {
 	StoredBytes int64     `json:"stored_bytes"`
 	Cells       int       `json:"cells"`
 	Codec       string    `json:"codec"`
+	CodecWhy    string    `json:"codec_why,omitzero"`
+	Validated   string    `json:"validated,omitzero"` // ValidatedHeader, or empty: every cell was decoded
 	Digest      Digest    `json:"digest"`
 	Durability  string    `json:"durability"`
 	Created     time.Time `json:"created"`
@@ -102,6 +105,8 @@ type MetaMessage struct {
 	StoredBytes int64          `json:"stored_bytes"`
 	Cells       int            `json:"cells"`
 	Codec       string         `json:"codec"`
+	CodecWhy    string         `json:"codec_why,omitzero"`
+	Validated   string         `json:"validated,omitzero"`
 	Digest      Digest         `json:"digest"`
 	Durability  string         `json:"durability"`
 	Created     time.Time      `json:"created"`

@@ -169,7 +169,9 @@ def main() -> int:
         shard, offset = damage(copy)
         with server(copy) as addr:
             code, said = verify(addr)
-        print(f"5. one bit of {shard.relative_to(copy)} flipped at byte {offset:,} of a copy; ndferry verify --all: exit {code}")
+        print(
+            f"5. one bit of {shard.relative_to(copy)} flipped at byte {offset:,} of a copy; ndferry verify --all: exit {code}"
+        )
         print("   " + "\n   ".join(line for line in said.splitlines() if "frames/generated" in line))
         named = code == 11 and "chunk 4 in zarr/frames/generated" in said
         if not named:
@@ -185,7 +187,9 @@ def table(rows: dict[str, dict[str, Any]]) -> bool:
         verified = row["bits"] and row["zarr"]
         ok = ok and verified
         shape = " x ".join(map(str, row["shape"]))
-        print(f"   {name:<28} {row['dtype']:<6} {shape:<18} {row['put']:>9,.1f} {row['get']:>9,.1f}  {'yes' if verified else 'NO'}")
+        print(
+            f"   {name:<28} {row['dtype']:<6} {shape:<18} {row['put']:>9,.1f} {row['get']:>9,.1f}  {'yes' if verified else 'NO'}"
+        )
     print()
     return ok
 

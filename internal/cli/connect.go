@@ -39,12 +39,16 @@ func (f *clientFlags) context(parent context.Context) (context.Context, context.
 	return ctx, cancel, nil
 }
 
-func (f *clientFlags) dial(ctx context.Context) (*client.Client, error) {
+func (f *clientFlags) config() client.Config {
 	cfg := client.Config{Timeout: f.timeout, Software: "ndferry " + buildVersion()}
 	if f.timeout == 0 {
 		cfg.Timeout = -1
 	}
-	return client.Dial(ctx, f.addr.String(), cfg)
+	return cfg
+}
+
+func (f *clientFlags) dial(ctx context.Context) (*client.Client, error) {
+	return client.Dial(ctx, f.addr.String(), f.config())
 }
 
 // connected runs a command's work with a connection to the server.

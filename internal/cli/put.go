@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"ndferry/array"
 	"ndferry/client"
 )
 
@@ -25,6 +26,9 @@ type receiptInfo struct {
 	StoredBytes int64     `json:"stored_bytes"`
 	Chunks      int       `json:"chunks"`
 	Codec       string    `json:"codec"`
+	CodecWhy    string    `json:"codec_why,omitzero"`
+	Ratio       float64   `json:"ratio"` // raw bytes over stored ones
+	Validated   string    `json:"validated"`
 	Digest      string    `json:"digest"`
 	Root        string    `json:"root,omitzero"`
 	Durability  string    `json:"durability"`
@@ -35,7 +39,7 @@ type receiptInfo struct {
 // putFlags are the flags of put.
 type putFlags struct {
 	chunk    sizeValue
-	codec    string
+	codec    codecFlags
 	digest   string
 	attrs    []string
 	ifAbsent bool
@@ -57,10 +61,7 @@ memory; the receipt says which.`,
 		Args: cobra.RangeArgs(1, 2),
 	}
 	conn := addClientFlags(cmd)
-	cmd.Flags().Var(&flags.chunk, "chunk", "target size of a chunk, at most "+formatSize(client.MaxChunk))
-	cmd.Flags().StringVar(&flags.codec, "codec", "none", "how chunks are compressed; none is the only way yet")
-	cmd.Flags().StringVar(&flags.digest, "digest", client.CRC32C, "what is recorded of each chunk: crc32c or sha256")
-	cmd.Flags().StringArrayVar(&flags.attrs, "attr", nil, "attribute `KEY=VALUE`; the value is JSON, or else a string; may be repeated")
+	flags.add(cmd)
 	cmd.Flags().BoolVar(&flags.ifAbsent, "if-absent", false, "fail with exit code 12 when the name is taken")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := putName(args)
@@ -76,6 +77,14 @@ memory; the receipt says which.`,
 	return cmd
 }
 
+// add gives a command the flags that say how an array is sent.
+func (f *putFlags) add(cmd *cobra.Command) {
+	cmd.Flags().Var(&f.chunk, "chunk", "target size of a chunk, at most "+formatSize(client.MaxChunk))
+	f.codec.add(cmd)
+	cmd.Flags().StringVar(&f.digest, "digest", client.CRC32C, "what is recorded of each chunk: crc32c or sha256")
+	cmd.Flags().StringArrayVar(&f.attrs, "attr", nil, "attribute `KEY=VALUE`; the value is JSON, or else a string; may be repeated")
+}
+
 // putName is the name to put under.
 func putName(args []string) (string, error) {
 	switch {
@@ -89,8 +98,6 @@ func putName(args []string) (string, error) {
 
 func (f *putFlags) options() (client.PutOptions, error) {
 	switch {
-	case f.codec != "none":
-		return client.PutOptions{}, usageErrorf("put: --codec %q: only none is known yet", f.codec)
 	case f.chunk < 1 || f.chunk > client.MaxChunk:
 		return client.PutOptions{}, usageErrorf("put: --chunk %v: want 1B to %s", &f.chunk, formatSize(client.MaxChunk))
 	}
@@ -98,7 +105,8 @@ func (f *putFlags) options() (client.PutOptions, error) {
 	if err != nil {
 		return client.PutOptions{}, err
 	}
-	return client.PutOptions{ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, IfAbsent: f.ifAbsent}, nil
+	opts := client.PutOptions{ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, IfAbsent: f.ifAbsent}
+	return opts, f.codec.options(&opts)
 }
 
 // parseAttrs makes one JSON object of the attributes, nil when there are none. The text of a value that is JSON stays as it is,
@@ -163,15 +171,22 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 		return err
 	}
 	p.finish()
-	took := a.now().Sub(begin)
+	return a.printReceipt(r, dtype, shape, a.now().Sub(begin))
+}
+
+func (a *app) printReceipt(r *client.Receipt, dtype array.DType, shape array.Shape, took time.Duration) error {
 	info := receiptInfo{
 		Name: r.Name, ID: r.ID.String(), DType: dtype.Name(), Shape: notNil(shape), Bytes: r.Bytes, StoredBytes: r.StoredBytes,
-		Chunks: r.Cells, Codec: r.Codec, Digest: r.Digest, Root: r.Root, Durability: r.Durability, Created: r.Created,
+		Chunks: r.Cells, Codec: r.Codec, CodecWhy: r.CodecWhy, Ratio: ratio(r.Bytes, r.StoredBytes), Validated: r.Validated, Digest: r.Digest, Root: r.Root, Durability: r.Durability, Created: r.Created,
 		Seconds: took.Seconds(),
 	}
+	packed := ""
+	if r.Codec != "none" {
+		packed = codecText(r.Codec, r.CodecWhy, info.Ratio) + ", "
+	}
 	return a.printResult(info, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %s, %s, %s, %s\n",
-			r.Name, info.DType, shape, formatSize(r.Bytes), chunkCount(r.Cells), r.Digest, r.Durability, seconds(took))
+		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %s, %s%s, %s, %s\n",
+			r.Name, info.DType, shape, formatSize(r.Bytes), chunkCount(r.Cells), packed, r.Digest, r.Durability, seconds(took))
 		return err
 	})
 }

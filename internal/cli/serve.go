@@ -39,6 +39,7 @@ type serveFlags struct {
 	driver   string
 	budget   sizeValue
 	conns    int
+	validate string
 }
 
 func newServeCmd(a *app) *cobra.Command {
@@ -72,6 +73,8 @@ Limits: ` + worker.LimitsHelp + `.`,
 	cmd.Flags().IntVar(&flags.conns, "max-conns", 0, "most connections at once; more wait; 0 is what the limit of descriptors allows")
 	cmd.Flags().StringVar(&flags.driver, "driver", worker.LoopDriver, "what drives connections: loop or goroutine")
 	cmd.Flags().MarkHidden("driver")
+	cmd.Flags().StringVar(&flags.validate, "validate", session.ValidateFull,
+		"what is checked of a compressed chunk before it counts as received: full decodes it, header only looks at its header")
 	cmd.Flags().BoolVar(&flags.insecure, "insecure-no-auth", false, "allow addresses that other machines may reach")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		addrs, err := flags.check()
@@ -96,6 +99,8 @@ func (f *serveFlags) check() ([]client.Addr, error) {
 		return nil, usageErrorf("serve: --driver %q: want %s or %s", f.driver, worker.LoopDriver, worker.GoroutineDriver)
 	case f.conns < 0:
 		return nil, usageErrorf("serve: --max-conns %d: want a number that is not negative", f.conns)
+	case f.validate != session.ValidateFull && f.validate != session.ValidateHeader:
+		return nil, usageErrorf("serve: --validate %q: want full or header", f.validate)
 	case f.drain < 0:
 		return nil, usageErrorf("serve: --drain %v: want a time that is not negative", f.drain)
 	}
@@ -129,7 +134,7 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	srv := worker.New(st, worker.Config{
-		Session: session.Config{Software: "ndferry " + buildVersion()}, Log: a.log,
+		Session: session.Config{Software: "ndferry " + buildVersion(), Validate: flags.validate}, Log: a.log,
 		Driver: flags.driver, Memory: int64(flags.budget), Conns: flags.conns,
 	})
 	info := serveInfo{Store: flags.store, PID: os.Getpid()}

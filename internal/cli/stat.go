@@ -25,6 +25,9 @@ type statInfo struct {
 	Chunks      []int          `json:"chunks"`
 	ChunkCount  int            `json:"chunk_count"`
 	Codec       string         `json:"codec"`
+	CodecWhy    string         `json:"codec_why,omitzero"`
+	Ratio       float64        `json:"ratio"` // raw bytes over stored ones
+	Validated   string         `json:"validated"`
 	Bytes       int64          `json:"bytes"`
 	StoredBytes int64          `json:"stored_bytes"`
 	Digest      string         `json:"digest"`
@@ -58,7 +61,7 @@ func (a *app) printStat(st *client.Stat) error {
 	info := statInfo{
 		Name: st.Name, ID: st.ID.String(), DType: st.DType.String(), Shape: notNil(st.Shape), Order: notNil(st.Order),
 		Chunks: notNil(st.Chunks), ChunkCount: st.Cells, Codec: st.Codec, Bytes: st.Bytes, StoredBytes: st.StoredBytes,
-		Digest: st.Digest, Root: st.Root, Durability: st.Durability, Created: st.Created,
+		CodecWhy: st.CodecWhy, Ratio: ratio(st.Bytes, st.StoredBytes), Validated: st.Validated, Digest: st.Digest, Root: st.Root, Durability: st.Durability, Created: st.Created,
 		Attributes: slices.Clone(jsontext.Value(st.Attributes)),
 	}
 	if len(info.Attributes) == 0 {
@@ -75,7 +78,10 @@ func (a *app) printStat(st *client.Stat) error {
 		row("order", "%s", orderText(st.Order))
 		row("chunks", "%d of %v", info.ChunkCount, st.Chunks)
 		row("size", "%s (%d bytes), %s stored", formatSize(info.Bytes), info.Bytes, formatSize(info.StoredBytes))
-		row("codec", "%s", info.Codec)
+		row("codec", "%s", codecText(info.Codec, info.CodecWhy, info.Ratio))
+		if info.Validated != "full" {
+			row("validated", "%s", info.Validated)
+		}
 		row("digest", "%s", info.Digest)
 		if info.Root != "" {
 			row("root", "%s", info.Root)

@@ -80,7 +80,7 @@ var Arrows = []Arrow{
 		Why: "the conformance suite knows the interface, not the back ends"},
 	{From: "store/*", To: []string{"store", "array", "wire/codec"}, Extra: []string{xsys, xtext, json, awsSDK},
 		Why: "back ends and wrappers implement the interface and do not know each other"},
-	{From: "store", To: []string{"array"}, Extra: []string{json, xtext, xsys},
+	{From: "store", To: []string{"array", "wire/codec"}, Extra: []string{json, xtext, xsys},
 		Why: "the interface, names and layout that all back ends share"},
 
 	{From: "wire/codec/interop", To: []string{"wire/codec"},

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -20,6 +19,8 @@ type Executor struct {
 	ctx   context.Context
 	held  atomic.Int64 // bytes of the pool
 
+	headerOnly bool // as Validate says; immutable after the first operation
+
 	mu      sync.Mutex
 	uploads map[uint32]*upload            // guarded by mu
 	arrays  map[uint32]store.Array        // guarded by mu
@@ -32,7 +33,10 @@ type upload struct {
 	lender store.Lender // nil when it has no memory of its own
 	grid   array.Grid
 	sha256 bool
-	keep   bool // Resume
+
+	compressed bool
+	headerOnly bool // compressed cells are not decoded
+	keep       bool // Resume
 }
 
 // NewExecutor returns an executor over st. ctx ends what it waits for.
@@ -49,7 +53,7 @@ func (e *Executor) Quick(op *Operation) bool {
 		return false
 	}
 	if op.Job == Write && len(op.Data) > wire.Piece {
-		if u := e.upload(op.Stream); u != nil && u.sha256 {
+		if u := e.upload(op.Stream); u != nil && (u.sha256 || u.compressed) {
 			return false
 		}
 	}
@@ -170,6 +174,11 @@ func (e *Executor) Run(op Operation, progress func(Result)) Result {
 }
 
 func (e *Executor) begin(ctx context.Context, op Operation) Result {
+	compressed := len(op.Spec.Meta.Codecs) > 0
+	headerOnly := compressed && e.headerOnly && op.Spec.Digest != store.DigestSHA256
+	if headerOnly {
+		op.Spec.Validated = store.Header
+	}
 	up, receipt, err := e.store.Begin(ctx, op.Spec)
 	if err != nil || receipt != nil {
 		return Result{Err: err, Receipt: receipt}
@@ -179,7 +188,7 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 		up.Discard()
 		return Result{Err: err}
 	}
-	u := &upload{Upload: up, grid: grid, sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume}
+	u := &upload{compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume}
 	u.lender, _ = up.(store.Lender)
 	e.mu.Lock()
 	e.uploads[op.Stream] = u
@@ -193,11 +202,8 @@ func (e *Executor) write(ctx context.Context, op Operation) Result {
 	if u == nil { // an earlier operation of the stream failed and the session knows
 		return Result{Err: store.ErrInvalid}
 	}
-	if !u.grid.PaddingIsZero(op.Data, op.Cell.Index) {
-		return Result{Err: fmt.Errorf("cell %d: the padding over the edge of the array is not zero: %w", op.Cell.Index, store.ErrInvalid)}
-	}
-	if u.sha256 {
-		op.Cell.Leaf = sha256.Sum256(op.Data)
+	if err := e.inspect(ctx, u, &op); err != nil {
+		return Result{Err: err}
 	}
 	return Result{Cell: op.Cell, Err: u.Write(ctx, op.Cell, op.Data)}
 }

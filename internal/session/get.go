@@ -1,6 +1,8 @@
 package session
 
 import (
+	"slices"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"ndferry/store"
@@ -78,6 +80,10 @@ func (s *Session) onOpened(op Operation, g *get, r Result) {
 		return
 	}
 	g.size = uint32(size)
+	if len(r.Info.Meta.Codecs) > 0 && !slices.Contains(s.peer.Codecs, wire.CodecBlosc) {
+		s.endGet(op.Stream, g, wire.Failf(wire.CodeUnsupported, "%q is stored with codec blosc, which this client does not decode", g.name))
+		return
+	}
 	n := uint64(r.Info.Receipt.Cells)
 	if g.ranges == nil {
 		g.ranges = [][2]uint64{{0, n}}
@@ -196,6 +202,7 @@ func MetaMessage(i *store.Info) wire.MetaMessage {
 	m := wire.MetaMessage{
 		Name: i.Name, ID: wire.ID(i.ID), Array: jsontext.Value(meta), NumPy: i.NumPy, Attributes: "{}",
 		Bytes: i.Receipt.Bytes, StoredBytes: i.Receipt.StoredBytes, Cells: i.Receipt.Cells, Codec: i.Receipt.Codec,
+		CodecWhy: i.Receipt.CodecWhy, Validated: i.Receipt.Validated,
 		Digest: digestOf(&i.Receipt), Durability: i.Receipt.Durability, Created: i.Receipt.Created,
 	}
 	if i.Attributes != nil {

@@ -94,7 +94,7 @@ func SpecOf(m *wire.PutMessage) (store.Spec, error) {
 	}
 	spec := store.Spec{
 		ID: store.ID(m.ID), Name: m.Name, Meta: *meta, NumPy: m.NumPy,
-		Digest: store.DigestKind(m.Digest), IfAbsent: m.IfAbsent, Resume: m.Resume,
+		Digest: store.DigestKind(m.Digest), CodecWhy: m.CodecWhy, IfAbsent: m.IfAbsent, Resume: m.Resume,
 	}
 	if m.Attributes != nil {
 		spec.Attributes = []byte(*m.Attributes)
@@ -158,8 +158,10 @@ func (p *put) accepts(h wire.Header) *wire.Failure {
 		f = wire.Failf(wire.CodeInvalid, "cell %d of an array of %d cells", h.Index, n)
 	case int(h.Raw) != p.size:
 		f = wire.Failf(wire.CodeInvalid, "cell %d has %d bytes, the cells of this array have %d", h.Index, h.Raw, p.size)
-	case h.Length != h.Raw:
+	case len(p.spec.Meta.Codecs) == 0 && h.Length != h.Raw:
 		f = wire.Failf(wire.CodeInvalid, "cell %d has a payload of %d bytes, codec none makes it %d", h.Index, h.Length, h.Raw)
+	case len(p.spec.Meta.Codecs) > 0 && (h.Length < wire.MinBlosc || h.Length > h.Raw+wire.MinBlosc):
+		f = wire.Failf(wire.CodeInvalid, "cell %d has a payload of %d bytes, codec blosc makes it %d to %d", h.Index, h.Length, wire.MinBlosc, h.Raw+wire.MinBlosc)
 	case p.got.has(int(h.Index)):
 		f = wire.Failf(wire.CodeInvalid, "cell %d came twice", h.Index)
 	}
@@ -411,6 +413,7 @@ func (s *Session) onBegun(op Operation, p *put, r Result) {
 func ReceiptMessage(r *store.Receipt) wire.ReceiptMessage {
 	return wire.ReceiptMessage{
 		Name: r.Name, ID: wire.ID(r.ID), Bytes: r.Bytes, StoredBytes: r.StoredBytes, Cells: r.Cells, Codec: r.Codec,
+		CodecWhy: r.CodecWhy, Validated: r.Validated,
 		Digest: digestOf(r), Durability: r.Durability, Created: r.Created,
 	}
 }

@@ -13,6 +13,7 @@ type Config struct {
 	Window    uint64        // raw bytes of cells that the peer may have outstanding; default and least 32 MiB
 	ReadAhead int           // cells read for a GET before the peer took them; default 3
 	Handshake time.Duration // time to the peer's HELLO; default 5 s
+	Validate  string        // of compressed cells, for the Executor: ValidateFull (default) or ValidateHeader
 }
 
 // defaultWindow lets a cell of any size in while another is written, and keeps 16 MiB in hand while up to grantStep are owed.

@@ -17,6 +17,7 @@ import (
 	"ndferry/store/dir"
 	"ndferry/store/mem"
 	"ndferry/wire"
+	"ndferry/wire/codec"
 )
 
 // rig drives a session over a real store without connection, goroutines or time.
@@ -168,6 +169,7 @@ type testArray struct {
 	msg   wire.PutMessage
 	meta  array.Meta
 	cells [][]byte
+	sent  [][]byte // the cells as they are sent, when that is not as they are
 }
 
 // newTestArray makes (7, 5) elements of uint16 in cells of (2, 5): four cells, the last half padding.
@@ -204,6 +206,9 @@ func (a *testArray) put(stream uint32) []byte { return frame(wire.Put, stream, a
 
 func (a *testArray) chunk(stream uint32, i int) []byte {
 	h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: stream, Index: uint64(i), Raw: uint32(len(a.cells[i]))}
+	if a.sent != nil {
+		return wire.AppendFrame(nil, h, a.sent[i])
+	}
 	return wire.AppendFrame(nil, h, a.cells[i])
 }
 
@@ -230,8 +235,11 @@ func (a *testArray) all(stream uint32) [][]byte {
 // conversation uses every operation, and every way in which one can end.
 func conversation(t testing.TB) [][]byte {
 	a, b := newTestArray(t, "lab/a", 1, ""), newTestArray(t, "lab/b", 2, "sha256")
+	compress(t, b, codec.Zstd)
 	c, d := newTestArray(t, "c", 3, ""), newTestArray(t, "lab/a/below", 4, "")
 	e := newTestArray(t, "e", 5, "sha256")
+	compress(t, c, codec.LZ4)
+	compress(t, e, codec.Zlib)
 	f := [][]byte{hello(), frame(wire.Ping, 0, nil)}
 	f = append(f, a.all(1)...)
 	// Two uploads side by side, cells in another order.

@@ -31,6 +31,7 @@ type conn struct {
 	ex      *session.Executor
 	jobs    []session.Operation // guarded by mu; submitted, waiting for the worker goroutine
 	working bool                // guarded by mu; the worker goroutine runs
+	beside  int                 // guarded by mu; operations that run beside it, see Executor.Parallel
 	out     outQueue            // guarded by mu
 	timer   *time.Timer         // guarded by mu
 	closing bool                // guarded by mu; the session wants to close when out is empty
@@ -44,6 +45,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{srv: s, nc: nc, in: bufio.NewReaderSize(nc, readAhead), started: time.Now()}
 	c.changed.L = &c.mu
 	c.ex = session.NewExecutor(s.ctx, s.store, &s.pool)
+	c.ex.Validate(s.cfg.Session.Validate)
 	c.ses = session.New(s.cfg.Session, c.ex, c.started)
 	return c
 }
@@ -255,6 +257,9 @@ func (c *conn) work() {
 		op := c.jobs[0]
 		c.jobs[0] = session.Operation{} // do not keep its data
 		c.jobs = c.jobs[1:]
+		if c.runBeside(op) {
+			continue
+		}
 		c.mu.Unlock()
 		r := c.ex.Run(op, func(r session.Result) {
 			c.mu.Lock()

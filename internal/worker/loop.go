@@ -19,7 +19,7 @@ import (
 // pauses (answersHigh), and cells, ahead of which nothing is read from the store (cellsHigh).
 const queueBound = 1 << 40
 
-// loopDriver drives sessions on one event loop. Its fields are immutable after start.
+// loopDriver drives sessions on one event loop. Its fields are immutable after start but where they say so.
 type loopDriver struct {
 	srv   *Server
 	loop  *evloop.Loop
@@ -27,6 +27,7 @@ type loopDriver struct {
 	calls *evloop.Offload // what others should not wait long for
 	done  sync.WaitGroup  // Run
 
+	beside   int           // owned by the loop's goroutine; of all connections, as in loopConn
 	entering chan struct{} // one for each connection that was accepted and not adopted
 }
 

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"net"
+	"runtime"
 	"time"
 
 	"ndferry/evloop"
@@ -114,19 +115,24 @@ func (lc *loopConn) run(op session.Operation) session.Result {
 // start gives waiting operations to the workers, in order. Only a read for a peer that does not take its cells is put off, behind
 // what does not need it.
 func (lc *loopConn) start() {
-	for lc.running < inFlight {
+	for {
 		i := lc.next()
 		if i < 0 {
 			return
 		}
 		op := lc.jobs[i]
 		lane := lc.d.lane(op.Job)
-		if lc.running > 0 && lane != lc.lane {
+		beside := lc.mayRunBeside(&op)
+		if !beside && lc.running > 0 && (lc.beside > 0 || lane != lc.lane || lc.running >= inFlight) {
 			return // order: what runs ends first
 		}
 		lc.jobs = append(lc.jobs[:i], lc.jobs[i+1:]...)
 		if len(lc.jobs) == 0 {
 			lc.jobs = nil
+		}
+		if beside {
+			lc.runBeside(op)
+			continue
 		}
 		if lc.dead && !wanted(&op) {
 			lc.ses.OnDone(op.ID, session.Result{Err: net.ErrClosed})
@@ -141,6 +147,26 @@ func (lc *loopConn) start() {
 			lc.ses.OnDone(op.ID, session.Result{Err: err})
 		}
 	}
+}
+
+// mayRunBeside tells that op may run beside others of this connection, and that few do.
+func (lc *loopConn) mayRunBeside(op *session.Operation) bool {
+	procs := runtime.GOMAXPROCS(0)
+	return !lc.dead && lc.running == lc.beside && lc.beside < procs && lc.d.beside < 4*procs && lc.ex.Parallel(op)
+}
+
+func (lc *loopConn) runBeside(op session.Operation) {
+	lc.running++
+	lc.beside++
+	lc.d.beside++
+	go func() {
+		r := lc.ex.Run(op, nil)
+		_ = lc.d.loop.Post(func() { // the loop runs until every connection is forgotten
+			lc.beside--
+			lc.d.beside--
+			lc.done(op, r)
+		})
+	}()
 }
 
 // progressOf reports a VERIFY from the worker's goroutine.

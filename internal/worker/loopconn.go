@@ -52,6 +52,7 @@ type loopConn struct {
 
 	jobs    []session.Operation // in order; waiting
 	running int
+	beside  int             // of what runs: each on a goroutine of its own, see Executor.Parallel
 	lane    *evloop.Offload // of what runs
 
 	answers int  // bytes queued that are no cells
@@ -70,6 +71,7 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 	lc.frame = watchdog{period: d.srv.cfg.Frame, want: progress, late: lc.tooSlow}
 	lc.stall = watchdog{period: d.srv.cfg.Stall, want: 1, late: func() { lc.c.Abort(evloop.ErrTimeout) }}
 	lc.ex = session.NewExecutor(d.srv.ctx, d.srv.store, &d.srv.pool)
+	lc.ex.Validate(d.srv.cfg.Session.Validate)
 	return lc
 }
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 
 import ndferry
+from ndferry import aio
 from peer import Peer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -22,9 +27,79 @@ def peer(tmp_path: Path) -> Iterator[Peer]:
     server.close()
 
 
+class Bridge:
+    """An `aio.Client` that looks like the blocking one, so that both take the same tests."""
+
+    def __init__(self, addr: str, loop_factory: Callable[[], asyncio.AbstractEventLoop], **options: Any) -> None:
+        self.runner = asyncio.Runner(loop_factory=loop_factory)
+        try:
+            self.client = self.runner.run(aio.connect(addr, **options))
+        except BaseException:
+            self.runner.close()
+            raise
+
+    def __enter__(self) -> Bridge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self.runner.close()
+
+    def __repr__(self) -> str:
+        return repr(self.client)
+
+    def iterate(self, prefix: str = "", **options: Any) -> list[ndferry.Entry]:
+        async def collect() -> list[ndferry.Entry]:
+            return [entry async for entry in self.client.iterate(prefix, **options)]
+
+        return self.runner.run(collect())
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.client, name)
+        if not inspect.iscoroutinefunction(value):
+            return value
+
+        def call(*args: Any, **options: Any) -> Any:
+            coroutine = value(*args, **options)
+            if asyncio._get_running_loop() is not None:  # in a callback: it must be refused before it waits
+                coroutine.send(None)
+            return self.runner.run(coroutine)
+
+        return call
+
+
+def _blocking(addr: str, **options: Any) -> ndferry.Client:
+    return ndferry.connect(addr, **options)
+
+
+def _asyncio(addr: str, **options: Any) -> Any:
+    return Bridge(addr, asyncio.new_event_loop, **options)
+
+
+def _uvloop(addr: str, **options: Any) -> Any:
+    return Bridge(addr, uvloop.new_event_loop, **options)
+
+
+@pytest.fixture(params=[_blocking, _asyncio, _uvloop], ids=lambda f: f.__name__[1:])
+def connect(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Connects, with each of the clients."""
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture
-def client(peer: Peer) -> Iterator[ndferry.Client]:
-    with ndferry.connect(f"unix://{peer.path}", timeout=20) as c:
+def client(peer: Peer, connect: Callable[..., Any]) -> Iterator[ndferry.Client]:
+    """Each of the clients."""
+    yield from _connected(peer, connect)
+
+
+@pytest.fixture
+def blocking(peer: Peer) -> Iterator[ndferry.Client]:
+    """The blocking client, for what only it has."""
+    yield from _connected(peer, _blocking)
+
+
+def _connected(peer: Peer, connect: Callable[..., Any]) -> Iterator[Any]:
+    with connect(f"unix://{peer.path}", timeout=20) as c:
         yield c
     assert not [str(refused) for refused in peer.refused if refused.code in ("protocol", "integrity")]
 

@@ -74,16 +74,16 @@ def test_several_chunks_and_padding(client: ndferry.Client, peer: Peer) -> None:
         assert same(client.get("a"), array)
 
 
-def test_a_contiguous_array_is_not_copied(client: ndferry.Client) -> None:
+def test_a_contiguous_array_is_not_copied(blocking: ndferry.Client) -> None:
     import tracemalloc
 
     a = np.ones((64, 1024, 128))  # 64 MiB
     out = np.empty_like(a)
     for array, target in ((a, out), (a.T, out.T), (a.transpose(1, 2, 0), out.transpose(1, 2, 0))):
         tracemalloc.start()
-        client._driver.run(iter_nothing())
-        client.put("a", array)
-        client.get("a", out=target)
+        blocking._driver.run(iter_nothing())
+        blocking.put("a", array)
+        blocking.get("a", out=target)
         # the peer in this process keeps what it received; the client's own share is what _-modules allocated
         shares = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/ndferry/_*.py")])
         tracemalloc.stop()
@@ -353,15 +353,15 @@ def test_close_and_context(peer: Peer) -> None:
         c.ping()
 
 
-def test_threads_take_turns(client: ndferry.Client) -> None:
+def test_threads_take_turns(blocking: ndferry.Client) -> None:
     a = np.arange(100_000)
     failures: list[BaseException] = []
 
     def work(i: int) -> None:
         try:
             for _ in range(20):
-                client.put(f"a{i}", a + i)
-                assert same(client.get(f"a{i}"), a + i)
+                blocking.put(f"a{i}", a + i)
+                assert same(blocking.get(f"a{i}"), a + i)
         except BaseException as error:
             failures.append(error)
 

@@ -89,6 +89,7 @@ def messages() -> Iterator[dict[str, Any]]:
     yield from members(hello, put, receipt, report)
     yield from names()
     yield from arrays(put)
+    yield from codecs(put, receipt, meta)
     yield from attributes(put)
 
 
@@ -242,6 +243,45 @@ def names() -> Iterator[dict[str, Any]]:
         yield refused(f"name-{label}", "5.5", "STAT", "invalid json", text)
     for kind in ("GET", "DELETE", "VERIFY"):
         yield refused(f"name-climbing-{kind.lower()}", "5.5", kind, "invalid json", {"name": "../a"})
+
+
+def codecs(put: dict[str, Any], receipt: dict[str, Any], meta: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Arrays of compressed chunks, §5.6."""
+    first = {"name": "bytes", "configuration": {"endian": "little"}}
+    usual: dict[str, Any] = {"cname": "zstd", "clevel": 5, "shuffle": "shuffle", "typesize": 4, "blocksize": 0}
+
+    def of(*configurations: Any) -> dict[str, Any]:
+        return metadata(codecs=[first, *({"name": "blosc", "configuration": c} for c in configurations)])
+
+    good: dict[str, dict[str, Any]] = {
+        "zstd": {}, "lz4": {"cname": "lz4"}, "zlib": {"cname": "zlib", "clevel": 9},
+        "bitshuffle": {"shuffle": "bitshuffle", "clevel": 0}, "typesize-255": {"typesize": 255},
+        "blocksize": {"blocksize": 2**31 - 1},
+    }  # fmt: skip
+    for name, changes in good.items():
+        yield valid(f"blosc-{name}", "5.6", "PUT", put | {"array": of(usual | changes)})
+    short: dict[str, Any] = {"cname": "lz4", "clevel": 5, "shuffle": "noshuffle"}
+    yield valid("blosc-noshuffle", "5.6", "PUT", put | {"array": of(short), "codec_why": "it is Sunday"})
+    said: dict[str, Any] = {"stored_bytes": 60, "codec": "zstd", "codec_why": "it is Sunday", "validated": "header"}
+    yield valid("blosc-receipt", "5.1", "RECEIPT", receipt | said)
+    yield valid("blosc-meta", "5.2", "META", meta | said | {"array": of(usual)})
+    for name, expect, value in (
+        ("cname-unknown", "invalid|unsupported", of(usual | {"cname": "snappy"})),
+        ("cname-type", "protocol|invalid", of(usual | {"cname": 1})),
+        ("cname-missing", "protocol|invalid", of({"clevel": 5, "shuffle": "noshuffle"})),
+        ("clevel-10", "protocol|invalid", of(usual | {"clevel": 10})),
+        ("clevel-float", "protocol|invalid", of(usual | {"clevel": 5.5})),
+        ("shuffle-number", "protocol|invalid", of(usual | {"shuffle": 1})),
+        ("typesize-0", "protocol|invalid", of(usual | {"typesize": 0})),
+        ("typesize-256", "protocol|invalid", of(usual | {"typesize": 256})),
+        ("typesize-missing", "protocol|invalid", of({"cname": "lz4", "clevel": 5, "shuffle": "shuffle"})),
+        ("blocksize-negative", "protocol|invalid", of(usual | {"blocksize": -1})),
+        ("member-unknown", "invalid|unsupported", of(usual | {"nthreads": 2})),
+        ("twice", "invalid|unsupported", of(usual, usual)),
+        ("gzip", "invalid|unsupported", metadata(codecs=[first, {"name": "gzip", "configuration": {"level": 5}}])),
+        ("before-bytes", "invalid|unsupported", metadata(codecs=[{"name": "blosc", "configuration": usual}, first])),
+    ):
+        yield refused(f"blosc-{name}", "5.6", "PUT", f"{expect} json", put | {"array": value})
 
 
 def arrays(put: dict[str, Any]) -> Iterator[dict[str, Any]]:

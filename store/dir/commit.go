@@ -40,7 +40,7 @@ func (u *upload) commit(ctx context.Context, root [32]byte) (store.Receipt, erro
 	if u.table.have != u.table.n {
 		return store.Receipt{}, fmt.Errorf("%w: %d of %d cells were written", store.ErrInvalid, u.table.have, u.table.n)
 	}
-	if _, _, err := u.s.checkPlace(u.spec.Name, u.spec.IfAbsent); err != nil {
+	if err := u.s.peekPlace(u.spec.Name, u.spec.IfAbsent); err != nil {
 		return store.Receipt{}, err // early, before the disk has work with it
 	}
 	receipt := u.receipt(root)
@@ -54,7 +54,7 @@ func (u *upload) receipt(root [32]byte) store.Receipt {
 	cells, bytes, _ := store.Sizes(&u.spec.Meta)
 	r := store.Receipt{
 		ID: u.spec.ID, Name: u.spec.Name, Bytes: bytes, StoredBytes: u.table.stored(), Cells: cells,
-		Codec: store.CodecName(&u.spec.Meta), Digest: u.spec.Digest, Durability: store.Durable, Created: u.s.now().UTC().Round(0),
+		Codec: store.CodecName(&u.spec.Meta), CodecWhy: u.spec.CodecWhy, Validated: u.spec.Validated, Digest: u.spec.Digest, Durability: store.Durable, Created: u.s.now().UTC().Round(0),
 	}
 	if r.Digest == store.DigestSHA256 {
 		r.Root = root

@@ -91,6 +91,14 @@ func (s *Store) checkPlace(name string, ifAbsent bool) (replace bool, missing []
 	return true, nil, err
 }
 
+// peekPlace is checkPlace before there is work to lose: its answer holds for the moment, and publish asks again.
+func (s *Store) peekPlace(name string, ifAbsent bool) error {
+	s.visible.RLock() // a name in the middle of a change looks like nothing that we wrote
+	defer s.visible.RUnlock()
+	_, _, err := s.checkPlace(name, ifAbsent)
+	return err
+}
+
 func conflict(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", store.ErrConflict, fmt.Sprintf(format, args...))
 }

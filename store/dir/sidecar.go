@@ -22,6 +22,8 @@ type headerBody struct {
 	NumPy      string         `json:"numpy,omitempty"`
 	Attributes string         `json:"attributes"`
 	Digest     string         `json:"digest"`
+	CodecWhy   string         `json:"codec_why,omitempty"`
+	Validated  string         `json:"validated,omitempty"`
 	Created    time.Time      `json:"created"`
 }
 
@@ -42,6 +44,8 @@ type receiptBody struct {
 	StoredBytes int64      `json:"stored_bytes"`
 	Cells       int        `json:"cells"`
 	Codec       string     `json:"codec"`
+	CodecWhy    string     `json:"codec_why,omitempty"`
+	Validated   string     `json:"validated,omitempty"`
 	Digest      digestBody `json:"digest"`
 	Durability  string     `json:"durability"`
 	Created     time.Time  `json:"created"`
@@ -55,7 +59,7 @@ type digestBody struct {
 func encodeReceipt(r store.Receipt) receiptBody {
 	b := receiptBody{
 		Name: r.Name, ID: hex.EncodeToString(r.ID[:]), Bytes: r.Bytes, StoredBytes: r.StoredBytes, Cells: r.Cells,
-		Codec: r.Codec, Digest: digestBody{Kind: string(r.Digest)}, Durability: r.Durability, Created: r.Created,
+		Codec: r.Codec, CodecWhy: r.CodecWhy, Validated: r.Validated, Digest: digestBody{Kind: string(r.Digest)}, Durability: r.Durability, Created: r.Created,
 	}
 	if r.Digest == store.DigestSHA256 {
 		b.Digest.Root = hex.EncodeToString(r.Root[:])
@@ -66,7 +70,7 @@ func encodeReceipt(r store.Receipt) receiptBody {
 func (b *receiptBody) decode() (store.Receipt, error) {
 	r := store.Receipt{
 		Name: b.Name, Bytes: b.Bytes, StoredBytes: b.StoredBytes, Cells: b.Cells,
-		Codec: b.Codec, Digest: store.DigestKind(b.Digest.Kind), Durability: b.Durability, Created: b.Created.UTC(),
+		Codec: b.Codec, CodecWhy: b.CodecWhy, Validated: b.Validated, Digest: store.DigestKind(b.Digest.Kind), Durability: b.Durability, Created: b.Created.UTC(),
 	}
 	var err error
 	if r.ID, err = parseID(b.ID); err != nil {
@@ -106,7 +110,8 @@ func encodeHeader(spec *store.Spec, created time.Time) ([]byte, error) {
 	}
 	return json.Marshal(headerBody{
 		ID: hex.EncodeToString(spec.ID[:]), Name: spec.Name, Array: wire, NumPy: spec.NumPy,
-		Attributes: string(spec.Attributes), Digest: string(spec.Digest), Created: created,
+		Attributes: string(spec.Attributes), Digest: string(spec.Digest),
+		CodecWhy: spec.CodecWhy, Validated: spec.Validated, Created: created,
 	})
 }
 
@@ -127,6 +132,7 @@ func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
 	}
 	spec.Name, spec.Meta, spec.NumPy = h.Name, z.Meta, h.NumPy
 	spec.Attributes, spec.Digest = []byte(h.Attributes), store.DigestKind(h.Digest)
+	spec.CodecWhy, spec.Validated = h.CodecWhy, h.Validated
 	return spec, h.Created.UTC(), store.CheckSpec(&spec)
 }
 
@@ -134,6 +140,7 @@ func decodeHeader(body []byte) (spec store.Spec, created time.Time, err error) {
 type layout struct {
 	grid     array.Grid
 	cellSize int    // raw bytes of a cell
+	stored   int    // most bytes that a cell is stored in
 	fixed    int    // cellSize when every cell is stored as it is, at cell × cellSize; else 0
 	key      string // file name of the shard; "" when the array has no cells
 }
@@ -147,7 +154,7 @@ func newLayout(m *array.Meta) (layout, error) {
 	if err != nil {
 		return layout{}, err
 	}
-	l := layout{grid: grid, cellSize: size}
+	l := layout{grid: grid, cellSize: size, stored: store.MaxStored(m, size)}
 	if len(m.Codecs) == 0 {
 		l.fixed = size
 	}
@@ -155,14 +162,6 @@ func newLayout(m *array.Meta) (layout, error) {
 		l.key = array.ShardKey(len(m.Shape))
 	}
 	return l, nil
-}
-
-// maxStored bounds the stored length of a cell.
-func (l layout) maxStored() int {
-	if l.fixed > 0 {
-		return l.fixed
-	}
-	return l.cellSize + store.MaxCellGrowth
 }
 
 func (l layout) newTable(digest store.DigestKind) *table {
@@ -287,7 +286,7 @@ func readHeader(src io.ReaderAt, file string, size int64) (*records, *sidecar, e
 func (s *sidecar) apply(r *records, kind recordType, body []byte, at int64) error {
 	switch kind {
 	case recordCells:
-		if err := s.table.parseCells(body, s.layout.maxStored()); err != nil {
+		if err := s.table.parseCells(body, s.layout.stored); err != nil {
 			return r.damaged(at, err.Error())
 		}
 		s.end = r.off

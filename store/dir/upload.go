@@ -63,7 +63,7 @@ func (s *Store) Begin(ctx context.Context, spec store.Spec) (store.Upload, *stor
 	// An upload may be moved away only when no intent of its id is in the log.
 	err = s.receipts.repair()
 	if err == nil {
-		_, _, err = s.checkPlace(spec.Name, spec.IfAbsent)
+		err = s.peekPlace(spec.Name, spec.IfAbsent)
 	}
 	if err == nil {
 		err = u.begin()
@@ -262,8 +262,8 @@ func (u *upload) place(cell store.Cell, size int) (int64, error) {
 		return 0, u.err
 	case cell.Index < 0 || cell.Index >= u.table.n:
 		return 0, fmt.Errorf("%w: cell %d of %d", store.ErrInvalid, cell.Index, u.table.n)
-	case u.layout.fixed > 0 && size != u.layout.fixed, size < 1, size > u.layout.maxStored():
-		return 0, fmt.Errorf("%w: cell %d has %d bytes, it should have %d", store.ErrInvalid, cell.Index, size, u.layout.maxStored())
+	case u.layout.fixed > 0 && size != u.layout.fixed, size < 1, size > u.layout.stored:
+		return 0, fmt.Errorf("%w: cell %d has %d bytes, it should have %d", store.ErrInvalid, cell.Index, size, u.layout.stored)
 	case u.table.has(cell.Index):
 		return 0, fmt.Errorf("%w: cell %d came twice", store.ErrInvalid, cell.Index)
 	}

@@ -2,7 +2,6 @@ package dir
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -116,7 +115,11 @@ func (v *verification) shard() error {
 // cells checks every cell and the root.
 func (v *verification) cells() error {
 	root := v.info.Meta.NewRoot()
-	buf := make([]byte, v.side.layout.maxStored())
+	check, err := store.NewCellCheck(&v.info.Spec)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, v.side.layout.stored)
 	var bytes int64
 	for i := range v.side.table.n {
 		if err := v.ctx.Err(); err != nil {
@@ -126,7 +129,7 @@ func (v *verification) cells() error {
 		data := buf[:e.length]
 		if err := v.read(i, data); err != nil {
 			v.report(v.shardFile(), i, "it cannot be read: %v", err)
-		} else if text := v.check(e, data); text != "" {
+		} else if text := v.check(check, e, data); text != "" {
 			v.report(v.shardFile(), i, "%s", text)
 		}
 		root.Write(e.cell.Leaf[:])
@@ -140,18 +143,10 @@ func (v *verification) cells() error {
 }
 
 // check returns what is wrong with the bytes of a cell.
-func (v *verification) check(e entry, data []byte) string {
+func (v *verification) check(check *store.CellCheck, e entry, data []byte) string {
 	var wrong []string
 	if crc := crc32.Checksum(data, castagnoli); crc != e.cell.CRC {
 		wrong = append(wrong, fmt.Sprintf("CRC32C %08x, recorded is %08x", crc, e.cell.CRC))
 	}
-	if v.side.layout.fixed > 0 {
-		if !v.side.layout.grid.PaddingIsZero(data, e.cell.Index) {
-			wrong = append(wrong, "padding is not zero")
-		}
-		if v.info.Digest == store.DigestSHA256 && sha256.Sum256(data) != e.cell.Leaf {
-			wrong = append(wrong, "SHA-256 is not the recorded leaf")
-		}
-	}
-	return strings.Join(wrong, "; ")
+	return strings.Join(append(wrong, check.Problems(e.cell, data)...), "; ")
 }

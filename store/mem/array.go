@@ -2,7 +2,6 @@ package mem
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"hash/crc32"
 	"sync/atomic"
@@ -86,6 +85,10 @@ func (h *handle) View(index int) []byte { return h.cell(index) }
 // Verify checks every cell and the root.
 func (h *handle) Verify(ctx context.Context, progress func(cells int, bytes int64), problem func(store.Problem)) error {
 	root := h.info.Meta.NewRoot()
+	check, err := store.NewCellCheck(&h.info.Spec)
+	if err != nil {
+		return opError("verify", h.info.Name, err)
+	}
 	var bytes int64
 	for i := range h.cells {
 		if err := ctx.Err(); err != nil {
@@ -95,14 +98,13 @@ func (h *handle) Verify(ctx context.Context, progress func(cells int, bytes int6
 		if crc := crc32.Checksum(data, castagnoli); crc != h.crc[i] {
 			problem(store.Problem{Cell: i, Text: fmt.Sprintf("CRC32C %08x, recorded is %08x", crc, h.crc[i])})
 		}
-		if h.fixed > 0 && !h.grid.PaddingIsZero(data, i) {
-			problem(store.Problem{Cell: i, Text: "padding is not zero"})
-		}
+		c := store.Cell{Index: i}
 		if h.leaf != nil {
-			root.Write(h.leaf[i][:])
-			if h.fixed > 0 && sha256.Sum256(data) != h.leaf[i] {
-				problem(store.Problem{Cell: i, Text: "SHA-256 is not the recorded leaf"})
-			}
+			c.Leaf = h.leaf[i]
+			root.Write(c.Leaf[:])
+		}
+		for _, text := range check.Problems(c, data) {
+			problem(store.Problem{Cell: i, Text: text})
 		}
 		bytes += int64(len(data))
 		if progress != nil {

@@ -30,10 +30,7 @@ type upload struct {
 }
 
 func newUpload(a *memArray, cellSize int) *upload {
-	u := &upload{s: a.s, a: a, maximum: cellSize, have: make([]uint64, (a.cells+63)/64), synced: make([]uint64, (a.cells+63)/64)}
-	if a.fixed == 0 {
-		u.maximum += store.MaxCellGrowth
-	}
+	u := &upload{s: a.s, a: a, maximum: store.MaxStored(&a.info.Meta, cellSize), have: make([]uint64, (a.cells+63)/64), synced: make([]uint64, (a.cells+63)/64)}
 	a.crc = make([]uint32, a.cells)
 	if a.info.Digest == store.DigestSHA256 {
 		a.leaf = make([][32]byte, a.cells)
@@ -171,7 +168,7 @@ func (u *upload) receipt(root [32]byte) store.Receipt {
 	cells, bytes, _ := store.Sizes(&spec.Meta)
 	r := store.Receipt{
 		ID: spec.ID, Name: spec.Name, Bytes: bytes, Cells: cells, Codec: store.CodecName(&spec.Meta),
-		Digest: spec.Digest, Durability: store.Memory, Created: u.s.now().UTC().Round(0),
+		CodecWhy: spec.CodecWhy, Validated: spec.Validated, Digest: spec.Digest, Durability: store.Memory, Created: u.s.now().UTC().Round(0),
 	}
 	for i := range u.a.cells {
 		r.StoredBytes += int64(len(u.a.cell(i)))

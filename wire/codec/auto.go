@@ -198,21 +198,29 @@ func constant(samples [][]byte, typeSize int) bool {
 
 // promising reports whether any byte plane of the samples, or the samples as
 // they are, look compressible. It looks at a part of each, so that noise costs
-// little.
+// little, and at all samples together: an estimate of so few bytes of noise is
+// now and then over the line, the mean of several hardly ever.
 func promising(samples [][]byte, typeSize int) bool {
-	var plane [estimateStep]byte
+	sum := 0.0
 	for _, s := range samples {
-		if compress.Estimate(s[:min(len(s), estimateStep)]) > hopeless {
-			return true
-		}
-		n := min(len(s)/typeSize, estimateStep)
-		for j := 0; typeSize > 1 && j < min(typeSize, MaxTypeSize); j++ {
+		sum += compress.Estimate(s[:min(len(s), estimateStep)])
+	}
+	line := hopeless * float64(len(samples))
+	if sum > line {
+		return true
+	}
+	var plane [estimateStep]byte
+	for j := 0; typeSize > 1 && j < min(typeSize, MaxTypeSize); j++ {
+		sum = 0
+		for _, s := range samples {
+			n := min(len(s)/typeSize, estimateStep)
 			for i := range n {
 				plane[i] = s[i*typeSize+j]
 			}
-			if compress.Estimate(plane[:n]) > hopeless {
-				return true
-			}
+			sum += compress.Estimate(plane[:n])
+		}
+		if sum > line {
+			return true
 		}
 	}
 	return false

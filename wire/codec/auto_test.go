@@ -136,3 +136,17 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// TestDecide_noise sees that noise is told apart before anything is encoded, which is what makes auto cheap.
+func TestDecide_noise(t *testing.T) {
+	for seed := range byte(4) {
+		noise := make([]byte, 16<<20)
+		rand.NewChaCha8([32]byte{seed}).Read(noise)
+		for _, typeSize := range []int{1, 2, 4, 8, 16} {
+			d := DecideBytes(noise, typeSize, Rates{Link: 100e6, Workers: 2})
+			if d.Params.Name != None || d.Why != "no byte of the sampled elements looks compressible" {
+				t.Errorf("seed %d, %d bytes an element: %v: %s (%v)", seed, typeSize, d.Params.Name, d.Why, d.Cost)
+			}
+		}
+	}
+}

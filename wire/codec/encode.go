@@ -40,7 +40,7 @@ func (e *Encoder) AppendEncode(dst, src []byte, p Params) ([]byte, error) {
 	if len(src) > MaxChunkLen {
 		return dst, fmt.Errorf("codec: encode: %w: chunk of %d bytes is over the limit of %d; use smaller chunks", ErrParams, len(src), MaxChunkLen)
 	}
-	p = p.settled()
+	p = p.Settled()
 	start := len(dst)
 	dst = slices.Grow(dst, MaxEncodedLen(len(src)))
 	out := dst[start : start+MaxEncodedLen(len(src))]

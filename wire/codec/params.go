@@ -139,8 +139,9 @@ func (p Params) Check() error {
 	return nil
 }
 
-// settled returns p with type size and shuffle as they go into the header.
-func (p Params) settled() Params {
+// Settled returns p with type size and shuffle as they go into the header of
+// a container.
+func (p Params) Settled() Params {
 	if p.TypeSize == 0 {
 		p.TypeSize = 1
 	}

@@ -10,6 +10,7 @@
 """
 
 from ndferry._client import Client, connect
+from ndferry._direct import Received, recv_array, send_array
 from ndferry._errors import (
     CancelledError,
     ConflictError,
@@ -49,10 +50,13 @@ __all__ = [
     "PermissionError",
     "ProtocolError",
     "Receipt",
+    "Received",
     "Report",
     "Stat",
     "TemporaryError",
     "TimeoutError",
     "UnsupportedError",
     "connect",
+    "recv_array",
+    "send_array",
 ]

@@ -47,6 +47,21 @@ def parse(addr: str) -> tuple[str, int] | str:
     raise InvalidError(f"connect: address {addr!r} is not understood: {_FORMS}")
 
 
+def is_local(addr: str) -> bool:
+    """True when only processes of this machine reach the address.
+
+    Examples
+    --------
+    >>> is_local("unix:///run/ndferry.sock"), is_local("[::1]:9000"), is_local("tcp://example.org:9000")
+    (True, True, False)
+    """
+    target = parse(addr)
+    if not isinstance(target, tuple):
+        return True
+    host = target[0].strip("[]")
+    return host.lower() == "localhost" or host == "::1" or host.startswith("127.")
+
+
 def dial(addr: str, timeout: float | None) -> socket.socket:
     """A connected socket, which the caller owns.
 

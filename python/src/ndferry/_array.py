@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ndferry import _codec
 from ndferry._errors import DTypeError, InvalidError, LimitError, ProtocolError, UnsupportedError
 from ndferry._wire import MAX_ARRAY_BYTES, MAX_AXES, MAX_CELL, MAX_CELLS, MIB, Bytes
 
@@ -266,13 +267,15 @@ def flat_bytes(stored: Array) -> Bytes | None:
 
 
 @functools.lru_cache(maxsize=256)
-def array_json(layout: Layout) -> str:
-    """The members ``array`` and ``numpy`` of a PUT, without braces."""
+def array_json(layout: Layout, codec: str = "") -> str:
+    """The members ``array`` and ``numpy`` of a PUT, without braces. `codec` is the JSON of the chunk codec."""
     codecs: list[dict[str, Any]] = []
     if layout.order != tuple(range(len(layout.order))):
         codecs.append({"name": "transpose", "configuration": {"order": layout.order}})
     endian = {"<": "little", ">": "big", "|": None}[layout.dtype.str[0]]
     codecs.append({"name": "bytes"} | ({"configuration": {"endian": endian}} if endian else {}))
+    if codec:
+        codecs.append(json.loads(codec))
     fill: Any = {"b": False, "f": 0.0, "c": (0.0, 0.0)}.get(layout.dtype.kind, 0)
     metadata = {
         "zarr_format": 3,
@@ -293,7 +296,7 @@ def parse_array(metadata: Any, typestr: str | None) -> tuple[Layout, str]:
     Returns
     -------
     Layout, str
-        The layout, and the name of the chunk codec.
+        The layout, and the compressor of the chunks or ``none``.
 
     Raises
     ------
@@ -346,7 +349,11 @@ def _parse_codecs(value: Any, ndim: int) -> tuple[tuple[int, ...], str | None, s
         raise ProtocolError("array: endian is not a string (§5.6)")
     if len(codecs) > 2:
         raise UnsupportedError(f"array: {len(codecs)} codecs; one chunk codec is known (§5.6)")
-    return order, endian, codecs[1][0] if len(codecs) == 2 else "none"
+    if len(codecs) == 1:
+        return order, endian, "none"
+    if codecs[1][0] != "blosc":
+        raise UnsupportedError(f"array: codec {codecs[1][0][:80]!r} is unknown; blosc is known (§5.6)")
+    return order, endian, _codec.parse(codecs[1][1]).cname
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:

@@ -26,6 +26,11 @@ PROGRESS: Final = 64 * KIB
 _TIMEVAL = struct.Struct("@ll")
 
 
+def end_of(deadline: float | None) -> float | None:
+    """The monotonic time at which a call that begins now must have ended."""
+    return None if deadline is None else time.monotonic() + deadline
+
+
 class Driver:
     """A socket and its bounds on time. Owns the socket. For one thread at a time."""
 
@@ -61,7 +66,7 @@ class Driver:
                         assert type(request) is Send
                         result = self._send(request.buffers)
                 except OSError as error:
-                    request = operation.throw(_translate(error))
+                    request = operation.throw(translate(error))
                 else:
                     request = operation.send(result)
         except StopIteration as stop:
@@ -78,7 +83,7 @@ class Driver:
         while sent < total:
             started = self._still(started, sent)
             total -= sent
-            buffers = _behind(buffers, sent)
+            buffers = behind(buffers, sent)
             sent = self._sock.sendmsg(buffers)
         return 0
 
@@ -138,7 +143,7 @@ class Driver:
         self._armed = timeout
 
 
-def _behind(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
+def behind(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
     """What is left of `buffers` when `sent` bytes are gone."""
     rest: list[Buffer] = []
     for buffer in buffers:
@@ -148,7 +153,7 @@ def _behind(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
     return rest
 
 
-def _translate(error: OSError) -> Error:
+def translate(error: OSError) -> Error:
     if isinstance(error, Error):
         return error
     if isinstance(error, BlockingIOError):

@@ -39,6 +39,21 @@ class Source:
         for left in range(layout.cell_bytes - length, 0, -PIECE):
             yield _ZEROS[: min(PIECE, left)]
 
+    def whole(self, cell: int) -> Bytes:
+        """The cell as one run: of the array's memory, or of new memory."""
+        layout = self._layout
+        if self.direct:
+            offset, length = layout.run(cell)
+            if length == layout.cell_bytes:
+                return self._bytes[offset : offset + length]
+        raw = np.empty(layout.cell_bytes, np.uint8)
+        if self.direct:
+            raw[:length] = self._bytes[offset : offset + length]
+            raw[length:] = 0
+        else:
+            layout.gather(self._stored, cell, raw)
+        return raw
+
 
 class Target:
     """Where each cell of an array that is received goes."""
@@ -60,6 +75,24 @@ class Target:
             yield self._bytes[start : min(start + PIECE, offset + length)], False
         for left in range(layout.cell_bytes - length, 0, -PIECE):
             yield np.empty(min(PIECE, left), np.uint8), True
+
+    def room(self, cell: int) -> Bytes:
+        """Memory for the whole cell: the array's own where it has all of it, else new; for `put`."""
+        if self._direct:
+            offset, length = self.layout.run(cell)
+            if length == self.layout.cell_bytes:
+                return self._bytes[offset : offset + length]
+        return np.empty(self.layout.cell_bytes, np.uint8)
+
+    def put(self, cell: int, raw: Bytes) -> bool:
+        """Put a cell that lies in its `room` into place. False when its padding is not zero."""
+        if not self._direct:
+            return self.layout.scatter(self._stored, cell, raw)
+        offset, length = self.layout.run(cell)
+        if length == self.layout.cell_bytes:
+            return True
+        self._bytes[offset : offset + length] = raw[:length]
+        return not raw[length:].any()
 
     def finish(self, cell: int) -> bool:
         """Put a checked cell into place. False when its padding is not zero."""

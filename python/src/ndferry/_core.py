@@ -22,13 +22,14 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
-from ndferry import _messages, _payloads, _wire
+from ndferry import _codec, _messages, _payloads, _wire
 from ndferry._array import Array, Layout
 from ndferry._cells import Source, Target, check_out
+from ndferry._codec import Blosc
 from ndferry._errors import (
     CLOSING_CODES,
     ConnectionError,
@@ -36,11 +37,10 @@ from ndferry._errors import (
     IntegrityError,
     ProtocolError,
     TimeoutError,
-    UnsupportedError,
 )
 from ndferry._frames import Inbox, Operation, Outbox, Send
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
-from ndferry._wire import MIB, MIN_COST, TRAILER_SIZE, Header, Kind, crc32c
+from ndferry._wire import MIB, MIN_COST, PIECE, TRAILER_SIZE, Bytes, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -60,13 +60,23 @@ class Session:
         The connection is at a boundary and the next operation may begin.
     server : str
         What the server calls itself, once `hello` is done.
+    ended : bool
+        The running operation has sent its last frame, FINISH or CANCEL.
+    codecs : tuple of str
+        The chunk codecs that it decodes.
     """
 
-    def __init__(self, software: str) -> None:
+    decodes: ClassVar[tuple[str, ...]] = ("none", "blosc")
+    """The chunk codecs that this side decodes."""
+
+    def __init__(self, software: str, inbox: Inbox | None = None) -> None:
         self.idle = True
         self.server = ""
+        self.ended = False
+        self.codecs: tuple[str, ...] = ("none",)
         self._software = software
-        self._inbox = Inbox()
+        self._patient = True  # a server may be busy with a disk
+        self._inbox = inbox or Inbox()
         self._credit = 0
         self._stream = 0
 
@@ -75,17 +85,25 @@ class Session:
     def hello(self) -> Operation[None]:
         """Open the connection (§2). Must be the first operation."""
         self.idle = False
-        payload = _payloads.dumps(
+        # With a line break at the end a server of a text protocol, such as HTTP, answers at once that it is one.
+        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, self._hello(_wire.MAX_CREDIT) + b"\n"))
+        yield from self._greeted()
+        self.idle = True
+
+    def _hello(self, credit: int) -> bytes:
+        return _payloads.dumps(
             {
                 "versions": _wire.VERSIONS,
                 "software": self._software,
                 "features": [],
-                "codecs": ["none"],
+                "codecs": self.decodes,
                 "digests": ["crc32c", "sha256"],
-                "credit": _wire.MAX_CREDIT,
+                "credit": credit,
             }
         )
-        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, payload))
+
+    def _greeted(self) -> Operation[None]:
+        """Hear the HELLO of the other side."""
         header = yield from self._inbox.header()
         if header.kind == Kind.ERROR:
             raise (yield from self._error(header))
@@ -100,8 +118,8 @@ class Session:
                 code="version",
             )
         self.server = message.get("software", "")
+        self.codecs = tuple(message.get("codecs", ("none",)))
         self._credit = message["credit"]
-        self.idle = True
 
     def ping(self) -> Operation[None]:
         """Go to the server and back."""
@@ -124,17 +142,23 @@ class Session:
         attributes: str,
         if_absent: bool,
         progress: Progress | None,
+        codec: Blosc | None = None,
+        codec_why: str = "",
     ) -> Operation[Receipt]:
         """Send an array (§5.1). `array` must have the dtype, shape and memory order of `layout`."""
         stream = self._begin()
         out = Outbox()
-        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent)
+        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent, codec, codec_why)
         out.add(_wire.pack_frame(Kind.PUT, stream, request))
         leaves = bytearray() if digest == "sha256" else None
         try:
-            yield from self._send_cells(stream, out, array, layout, leaves, progress)
+            if codec is None:
+                yield from self._send_cells(stream, out, array, layout, leaves, progress)
+            else:
+                yield from self._send_encoded(stream, out, Source(array, layout), layout, codec, leaves, progress)
             root = b"" if leaves is None else _payloads.dumps({"root": layout.root(bytes(leaves))})
             out.add(_wire.pack_frame(Kind.FINISH, stream, root, index=layout.cells))
+            self.ended = True
             yield out.take()
         except ConnectionError as broken:
             yield from self._last_words(broken)
@@ -155,26 +179,19 @@ class Session:
         _, payload = yield from self._next(stream, Kind.META)
         stat, layout = _payloads.meta_to_read(payload)
         try:
-            if stat.codec != "none":
-                raise UnsupportedError(f"get {name!r}: codec {stat.codec!r} is not known to this version")
             result = layout.empty() if out is None else check_out(out, layout)
             target = Target(result, layout, stat.digest.kind == "sha256")
         except (Error, MemoryError):
             yield from self._abandon(stream)
             raise
-        done = 0
-        while True:
-            header = yield from self._next_header(stream, Kind.CHUNK, Kind.DONE)
-            if header.kind == Kind.DONE:
-                yield from self._inbox.payload(header)
-                break
-            problem: Exception | None = yield from self._receive_cell(header, target)
-            done += 1
-            if problem is None and progress:
-                problem = _call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
-            if problem is not None:
-                yield from self._abandon(stream)
-                raise problem
+        if stat.codec == "none":
+            header, done = yield from self._receive_cells(stream, target, None, progress)
+        else:
+            with _codec.Pipeline() as pipeline:
+                header, done = yield from self._receive_cells(stream, target, pipeline, progress)
+                self.idle = header.number == done == layout.cells
+                while len(pipeline):
+                    pipeline.take()
         if header.number != done or done != layout.cells:
             raise ProtocolError(f"wire: DONE after {done} of {layout.cells} cells, it says {header.number} (§5.2)")
         self.idle = True
@@ -255,17 +272,61 @@ class Session:
             crc = 0
             leaf = hashlib.sha256() if leaves is not None else None
             for piece in source.pieces(cell):
-                crc = crc32c(piece, crc)
-                if leaf is not None:
-                    leaf.update(piece)
                 if out.add(piece):
                     yield out.take()
+                crc = crc32c(piece, crc)  # behind the send, which has brought the piece into the cache
+                if leaf is not None:
+                    leaf.update(piece)
             out.add(_wire.pack_trailer(crc))
             if leaf is not None and leaves is not None:
                 leaves += leaf.digest()
         if progress:
             if out.size:
                 yield out.take()
+            yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
+
+    def _send_encoded(
+        self,
+        stream: int,
+        out: Outbox,
+        source: Source,
+        layout: Layout,
+        codec: Blosc,
+        leaves: bytearray | None,
+        progress: Progress | None,
+    ) -> Operation[None]:
+        """As `_send_cells`, with cells that threads encode while earlier ones are sent."""
+        cost = max(layout.cell_bytes, MIN_COST)
+        sent = cell = ahead = 0
+
+        def encode(raw: Bytes) -> tuple[bytes, int, bytes]:
+            data = codec.encode(raw)
+            return data, crc32c(data), hashlib.sha256(raw).digest() if leaves is not None else b""
+
+        with _codec.Pipeline() as pipeline:
+            while cell < layout.cells:
+                while ahead < layout.cells and not pipeline.full:
+                    pipeline.submit(encode, source.whole(ahead))
+                    ahead += 1
+                if self._credit < cost or sent >= POLL_EVERY:
+                    sent = 0
+                    yield from self._listen(stream, out, cost)
+                    if progress:
+                        yield from self._report(stream, progress, cell * layout.cell_bytes, layout.nbytes)
+                self._credit -= cost
+                data, crc, leaf = pipeline.take()
+                sent += len(data)
+                out.add(_wire.pack_header(Kind.CHUNK, stream, len(data), index=cell, raw=layout.cell_bytes))
+                for start in range(0, len(data), PIECE):
+                    if out.add(data[start : start + PIECE]):
+                        yield out.take()
+                out.add(_wire.pack_trailer(crc))
+                if leaves is not None:
+                    leaves += leaf
+                cell += 1
+        if out.size:
+            yield out.take()
+        if progress:
             yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
 
     def _report(self, stream: int, progress: Progress, done: int, total: int) -> Operation[None]:
@@ -290,6 +351,29 @@ class Session:
                 yield from self._inbox.payload(header)
 
     # ---- receiving
+
+    def _receive_cells(
+        self, stream: int, target: Target, pipeline: _codec.Pipeline | None, progress: Progress | None
+    ) -> Operation[tuple[Header, int]]:
+        """Receive CHUNK frames up to DONE, which is returned with their number."""
+        layout = target.layout
+        done = 0
+        while True:
+            header = yield from self._next_header(stream, Kind.CHUNK, Kind.DONE)
+            if header.kind == Kind.DONE:
+                yield from self._inbox.payload(header)
+                return header, done
+            problem: Exception | None
+            if pipeline is None:
+                problem = yield from self._receive_cell(header, target)
+            else:
+                problem = yield from self._receive_encoded(header, target, pipeline)
+            done += 1
+            if problem is None and progress:
+                problem = _call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
+            if problem is not None:
+                yield from self._abandon(stream)
+                raise problem
 
     def _receive_cell(self, header: Header, target: Target) -> Operation[IntegrityError | None]:
         """Receive one CHUNK into `target`. What is wrong with its bytes is returned: the next frame can follow."""
@@ -324,6 +408,39 @@ class Session:
             target.leaves[cell] = np.frombuffer(leaf.digest(), np.uint8)
         return None
 
+    def _receive_encoded(
+        self, header: Header, target: Target, pipeline: _codec.Pipeline
+    ) -> Operation[IntegrityError | None]:
+        """As `_receive_cell`, with cells that threads decode while later ones are received."""
+        layout = target.layout
+        cell = header.number
+        if cell >= layout.cells or target.seen[cell]:
+            raise ProtocolError(f"wire: cell {cell} of {layout.cells} is out of range or came twice (§5.2)")
+        if header.raw != layout.cell_bytes or not 0 <= header.length - _codec.OVERHEAD <= layout.cell_bytes:
+            raise ProtocolError(
+                f"wire: cell {cell} has {header.raw} bytes in {header.length}, not {layout.cell_bytes} (§5.6)"
+            )
+        target.seen[cell] = True
+        data = np.empty(header.length, np.uint8)
+        yield from self._inbox.fill(data)
+        try:
+            whole = _wire.parse_trailer((yield from self._inbox.small(TRAILER_SIZE)), crc32c(data))
+        except IntegrityError as error:
+            return IntegrityError(f"cell {cell}: {error}", cell=cell)
+        if not whole:
+            yield from self._next_header(header.stream)  # the ERROR that must follow is raised
+
+        def decode() -> None:
+            raw = target.room(cell)
+            _codec.decode(data, raw, cell)
+            if target.leaves is not None:
+                target.leaves[cell] = np.frombuffer(hashlib.sha256(raw).digest(), np.uint8)
+            if not target.put(cell, raw):
+                raise IntegrityError(f"cell {cell}: its padding is not zero (§5.6)", cell=cell)
+
+        pipeline.submit(decode)
+        return _finished(pipeline) if pipeline.full else None
+
     # ---- frames
 
     def _begin(self) -> int:
@@ -331,6 +448,7 @@ class Session:
         if self._stream >= 1 << 32:
             raise ConnectionError("all stream numbers of this connection are used: connect again")
         self.idle = False
+        self.ended = False
         return self._stream
 
     def _wait(self) -> Operation[None]:
@@ -358,7 +476,7 @@ class Session:
     def _next_header(self, stream: int, *kinds: Kind, patient: bool = False) -> Operation[Header]:
         """The header of the next frame of one of `kinds` on `stream`; an ERROR is raised."""
         while True:
-            if patient:
+            if patient and self._patient:
                 yield from self._wait()
             header = yield from self._inbox.header()
             if header.kind in kinds and header.stream == stream:
@@ -415,6 +533,7 @@ class Session:
 
     def _abandon(self, stream: int) -> Operation[None]:
         """Cancel the operation and read what is still on its way. Leaves `idle` False when that is too much."""
+        self.ended = True
         yield Send([_wire.pack_header(Kind.CANCEL, stream)])
         drained = 0
         while drained <= DRAIN_LIMIT:
@@ -432,6 +551,15 @@ class Session:
             if header.kind in (Kind.DONE, Kind.RECEIPT):
                 self.idle = True
                 return
+
+
+def _finished(pipeline: _codec.Pipeline) -> IntegrityError | None:
+    """Wait for the oldest cell that is being decoded."""
+    try:
+        pipeline.take()
+    except IntegrityError as error:
+        return error
+    return None
 
 
 def _call(progress: Progress, done: int, total: int) -> Exception | None:

@@ -40,8 +40,11 @@ class Error(Exception):
         The same request may succeed later.
     cell : int or None
         The cell that the error is about.
+    closed : bool or None
+        Set by `ndferry.send_array` and `ndferry.recv_array`: the stream is closed, or else at a boundary.
     """
 
+    closed: bool | None = None
     default_code: ClassVar[str] = "internal"
 
     def __init__(

@@ -58,9 +58,15 @@ class Outbox:
 
 
 class Inbox:
-    """What was received and not yet read, and the frames in it. Its methods are parts of operations."""
+    """What was received and not yet read, and the frames in it. Its methods are parts of operations.
 
-    def __init__(self) -> None:
+    With `exact` nothing is received that is not asked for: what follows the last frame stays in the socket. `to_client`
+    says which side's frames are refused.
+    """
+
+    def __init__(self, *, exact: bool = False, to_client: bool = True) -> None:
+        self._exact = exact
+        self._to_client = to_client
         self._buffer: Bytes = np.empty(READ_AHEAD, np.uint8)
         self._start = 0
         self._end = 0
@@ -74,19 +80,19 @@ class Inbox:
         """Receive what is there, without waiting, unless a header is in the inbox."""
         if self._end - self._start < HEADER_SIZE:
             self._compact()
-            self._end += yield Receive(self._buffer[self._end :], 0)
+            self._end += yield Receive(self._buffer[self._end : self._reach(HEADER_SIZE)], 0)
 
     def wait(self) -> Operation[None]:
         """Wait until something is there. A timeout here has read nothing."""
         if self.empty:
             self._start = 0
             self._end = 0
-            self._end = yield Receive(self._buffer, 1)
+            self._end = yield Receive(self._buffer[: self._reach(HEADER_SIZE)], 1)
 
     def header(self) -> Operation[Header]:
         if self._end - self._start < HEADER_SIZE:
             yield from self._read_ahead(HEADER_SIZE)
-        header = _wire.parse_header(self._buffer, self._start)
+        header = _wire.parse_header(self._buffer, self._start, to_client=self._to_client)
         self._start += HEADER_SIZE
         return header
 
@@ -114,7 +120,7 @@ class Inbox:
         while left:
             if self._start == self._end:
                 self._start = self._end = 0
-                self._end = yield Receive(self._buffer, 1)
+                self._end = yield Receive(self._buffer[: self._reach(left)], 1)
             step = min(left, self._end - self._start)
             self._start += step
             left -= step
@@ -128,7 +134,11 @@ class Inbox:
 
     def _read_ahead(self, size: int) -> Operation[None]:
         self._compact()
-        self._end += yield Receive(self._buffer[self._end :], size - self._end)
+        self._end += yield Receive(self._buffer[self._end : self._reach(size)], size - self._end)
+
+    def _reach(self, size: int) -> int:
+        """How far the buffer may be filled when `size` bytes of it are wanted."""
+        return min(size, READ_AHEAD) if self._exact else READ_AHEAD
 
     def _compact(self) -> None:
         have = self._end - self._start

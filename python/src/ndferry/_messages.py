@@ -137,6 +137,7 @@ _PUT: dict[str, tuple[Check, bool]] = {
     "array": (_is(dict), _required),
     "numpy": (_text, _optional),
     "attributes": (_text, _optional),
+    "codec_why": (_text, _optional),
 }
 _RECEIPT: dict[str, tuple[Check, bool]] = {
     "name": (_text, _required),
@@ -145,6 +146,8 @@ _RECEIPT: dict[str, tuple[Check, bool]] = {
     "stored_bytes": (_count(), _required),
     "cells": (_count(), _required),
     "codec": (_text, _required),
+    "codec_why": (_text, _optional),
+    "validated": (_one_of("full", "header"), _optional),
     "digest": (_digest, _required),
     "durability": (_one_of("durable", "memory"), _required),
     "created": (_time, _required),

@@ -8,6 +8,7 @@ from typing import Any
 
 from ndferry import _array, _messages
 from ndferry._array import Layout
+from ndferry._codec import Blosc
 from ndferry._errors import ProtocolError
 from ndferry._receipt import Entry, Receipt, Stat
 from ndferry._wire import Kind
@@ -17,11 +18,23 @@ def dumps(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def put_json(name: str, id: str, layout: Layout, digest: str, attributes: str, if_absent: bool) -> bytes:
+def put_json(
+    name: str,
+    id: str,
+    layout: Layout,
+    digest: str,
+    attributes: str,
+    if_absent: bool,
+    codec: Blosc | None = None,
+    codec_why: str = "",
+) -> bytes:
     """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
-    parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{_array.array_json(layout)},"digest":"{digest}"']
+    array = _array.array_json(layout, codec.json() if codec else "")
+    parts = [f'{{"name":{json.dumps(name)},"id":"{id}",{array},"digest":"{digest}"']
     if attributes != "{}":
         parts.append(f',"attributes":{json.dumps(attributes, ensure_ascii=False)}')
+    if codec_why:
+        parts.append(f',"codec_why":{json.dumps(codec_why)}')
     if if_absent:
         parts.append(',"if_absent":true')
     return "".join((*parts, "}")).encode()
@@ -35,6 +48,8 @@ def receipt(message: dict[str, Any]) -> Receipt:
         stored_bytes=message["stored_bytes"],
         cells=message["cells"],
         codec=message["codec"],
+        codec_why=message.get("codec_why", ""),
+        validated=message.get("validated", "full"),
         digest=_messages.digest_of(message["digest"]),
         durability=message["durability"],
         created=_messages.time_of(message["created"]),
@@ -54,6 +69,8 @@ def meta(payload: bytes) -> tuple[Stat, Layout]:
         order=layout.order,
         chunks=layout.cell,
         codec=codec,
+        codec_why=message.get("codec_why", ""),
+        validated=message.get("validated", "full"),
         nbytes=layout.nbytes,
         stored_bytes=message["stored_bytes"],
         digest=_messages.digest_of(message["digest"]),

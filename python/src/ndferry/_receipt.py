@@ -29,6 +29,10 @@ class Receipt:
         Bytes of the array, and of its chunks as they are stored.
     cells
         Number of chunks.
+    codec, codec_why
+        ``none`` or the compressor of the chunks; and why ``auto`` chose it.
+    validated
+        ``full``: every chunk was decoded before the commit; ``header``: compressed chunks were not.
     durability
         ``durable``: on stable storage; ``memory``: lost when the server ends.
     created
@@ -44,6 +48,13 @@ class Receipt:
     digest: Digest
     durability: str
     created: datetime.datetime
+    codec_why: str = ""
+    validated: str = "full"
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the array over stored ones; 1 when there are none."""
+        return self.nbytes / self.stored_bytes if self.stored_bytes else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,13 @@ class Stat:
     durability: str
     attrs: dict[str, Any]
     created: datetime.datetime
+    codec_why: str = ""
+    validated: str = "full"
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the array over stored ones; 1 when there are none."""
+        return self.nbytes / self.stored_bytes if self.stored_bytes else 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,381 @@
+"""Arrays directly between two programs: spec/WIRE.md §11. Operations without I/O, and `send_array` and `recv_array`."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import socket
+import ssl
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+
+import numpy.typing as npt
+
+from ndferry import _array, _messages, _payloads, _requests, _wire
+from ndferry._array import Array, Layout
+from ndferry._blocking import Driver, end_of
+from ndferry._cells import Target, check_out
+from ndferry._core import Progress, Session
+from ndferry._errors import (
+    CancelledError,
+    ConnectionError,
+    Error,
+    IntegrityError,
+    InvalidError,
+    LimitError,
+    ProtocolError,
+    UnsupportedError,
+)
+from ndferry._frames import Inbox, Operation, Send
+from ndferry._receipt import Receipt
+from ndferry._wire import MIB, MIN_COST, Header, Kind
+
+T = TypeVar("T")
+
+WINDOW: Final = 64 * MIB
+"""Raw bytes that a sender may have on their way. A sender that is refused notices it within that."""
+
+GRANT: Final = 16 * MIB
+
+
+class Received(NamedTuple):
+    """What `recv_array` returns: ``array, attrs = recv_array(sock)``."""
+
+    array: Array
+    attrs: dict[str, Any]
+
+
+class Sender(Session):
+    """The side that has the array: a client for one PUT."""
+
+    def __init__(self) -> None:
+        super().__init__(_requests.SOFTWARE, Inbox(exact=True))
+        self._patient = False
+
+    def send(self, put: Operation[Receipt]) -> Operation[Receipt]:
+        """Drive `put`, an operation of this session, and end it as §11 says."""
+        yield from self.hello()
+        try:
+            return (yield from put)
+        except Error:
+            if self.idle and not self.ended:
+                yield Send([_wire.pack_header(Kind.CANCEL, self._stream)])
+            raise
+
+
+class Receiver(Session):
+    """The side that wants the array: a server for one PUT."""
+
+    decodes = ("none",)
+
+    def __init__(self) -> None:
+        super().__init__(_requests.SOFTWARE, Inbox(exact=True, to_client=False))
+        self._outstanding = 0
+
+    def receive(self, out: Array | None, progress: Progress | None) -> Operation[Received]:
+        """Receive an array, into `out` when it is given. `idle` says where the stream is, however it ends."""
+        self.idle = False
+        try:
+            return (yield from self._receive(out, progress))
+        except Error as error:
+            if not self.idle and error.code in _TOLD and not self.ended:
+                with contextlib.suppress(ConnectionError):
+                    yield Send([_error_frame(0, error)])
+            raise
+
+    def _receive(self, out: Array | None, progress: Progress | None) -> Operation[Received]:
+        yield Send([_wire.pack_frame(Kind.HELLO, 0, self._hello(WINDOW))])
+        yield from self._greeted()
+        header = yield from self._request_header()
+        stream = self._stream = header.stream
+        payload = yield from self._inbox.payload(header)
+        try:
+            message = _messages.parse(Kind.PUT, payload)
+            layout, target, result = _prepare(message, out)
+        except ProtocolError:
+            raise
+        except (Error, MemoryError) as error:
+            raise (yield from self._refuse(stream, error)) from None
+        done = 0
+        while True:
+            header = yield from self._next_header(stream, Kind.CHUNK, Kind.FINISH, Kind.CANCEL)
+            if header.kind != Kind.CHUNK:
+                break
+            self._spend(header)
+            problem: Exception | None = yield from self._receive_cell(header, target)
+            done += 1
+            if problem is None and progress:
+                problem = _call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
+            if problem is not None:
+                raise (yield from self._refuse(stream, problem))
+            yield from self._grant()
+        yield from self._finish(header, layout, target, message, done)
+        self.ended = True
+        self.idle = True
+        return Received(result, message["attributes"])
+
+    def _request_header(self) -> Operation[Header]:
+        while True:
+            header = yield from self._inbox.header()
+            if header.kind == Kind.PUT:
+                return header
+            yield from self._aside(header)
+
+    def _finish(
+        self, header: Header, layout: Layout, target: Target, message: dict[str, Any], done: int
+    ) -> Operation[None]:
+        """The last frame of the sender came: answer it."""
+        stream = header.stream
+        payload = yield from self._inbox.payload(header)
+        problem: Error | None = None
+        if header.kind == Kind.CANCEL:
+            problem = CancelledError("the sender gave up")
+        elif header.number != layout.cells or done != layout.cells:
+            problem = InvalidError(f"FINISH says {header.number} of {layout.cells} cells, {done} came")
+        elif target.leaves is not None:
+            root = _messages.parse(Kind.FINISH, payload).get("root")
+            if layout.root(target.leaves.tobytes()) != root:
+                problem = IntegrityError("the sha256 root of what came is not the sender's (§5.7)")
+        if problem is not None:
+            yield Send([_error_frame(stream, problem)])
+            self.ended = True
+            self.idle = True
+            raise problem
+        digest: dict[str, Any] = {"kind": message.get("digest", "crc32c")}
+        if target.leaves is not None:
+            digest["root"] = layout.root(target.leaves.tobytes())
+        receipt = {
+            "name": message["name"],
+            "id": message["id"],
+            "nbytes": layout.nbytes,
+            "stored_bytes": layout.cells * layout.cell_bytes,
+            "cells": layout.cells,
+            "codec": "none",
+            "digest": digest,
+            "durability": "memory",
+            "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        yield Send([_wire.pack_frame(Kind.RECEIPT, stream, _payloads.dumps(receipt))])
+
+    def _spend(self, header: Header) -> None:
+        self._outstanding += max(header.raw, MIN_COST)
+        if self._outstanding > WINDOW:
+            raise ProtocolError("wire: CHUNK over the credit (§6)")
+
+    def _grant(self) -> Operation[None]:
+        """Give back the credit of what came, when it is worth a frame."""
+        if self._outstanding >= GRANT:
+            yield Send([_wire.pack_header(Kind.CREDIT, 0, index=self._outstanding)])
+            self._outstanding = 0
+
+    def _refuse(self, stream: int, problem: Exception) -> Operation[Exception]:
+        """Tell the sender, throw away what still comes, and be at a boundary. Returns `problem`.
+
+        ERROR is the last frame of this side: a sender that is out of credit reads it.
+        """
+        told = problem
+        if isinstance(problem, MemoryError):
+            told = problem = LimitError(f"receive: there is no memory for it: {problem}")
+        elif not isinstance(problem, Error):
+            told = CancelledError("the receiver gave up")
+        yield Send([_error_frame(stream, told)])
+        while True:
+            header = yield from self._next_header(stream, Kind.CHUNK, Kind.FINISH, Kind.CANCEL)
+            yield from self._inbox.discard(header.length)
+            if header.kind != Kind.CHUNK:
+                self.ended = True
+                self.idle = True
+                return problem
+            self._spend(header)
+
+    def _error(self, header: Header) -> Operation[Error]:
+        error = yield from super()._error(header)
+        self.idle = False
+        self.ended = True  # it needs no answer
+        return error
+
+
+_TOLD: Final = frozenset({"protocol", "version", "unsupported", "integrity", "limit"})
+"""Codes of what a receiver found itself and tells before it closes."""
+
+
+def _prepare(message: dict[str, Any], out: Array | None) -> tuple[Layout, Target, Array]:
+    layout, codec = _array.parse_array(message["array"], message.get("numpy"))
+    if codec != "none":
+        raise UnsupportedError(f"receive: codec {codec!r} is not known to this version")
+    result = layout.empty() if out is None else check_out(out, layout)
+    return layout, Target(result, layout, message.get("digest") == "sha256"), result
+
+
+def _call(progress: Progress, done: int, total: int) -> Exception | None:
+    try:
+        progress(done, total)
+    except Exception as error:
+        return error
+    return None
+
+
+def _error_frame(stream: int, error: Exception) -> bytes:
+    code = error.code if isinstance(error, Error) else "internal"
+    text = str(error).encode()[:2048].decode(errors="ignore")
+    return _wire.pack_frame(
+        Kind.ERROR, stream, _payloads.dumps({"code": code, "message": text, "retryable": code == "temporary"})
+    )
+
+
+# ---- the caller's socket
+
+
+def check_stream(sock: socket.socket, timeout: float | None) -> None:
+    if not isinstance(sock, socket.socket) or sock.type != socket.SOCK_STREAM:
+        raise InvalidError(f"direct: {type(sock).__name__} is no stream socket")
+    if isinstance(sock, ssl.SSLSocket):
+        raise InvalidError("direct: TLS sockets are not carried: send through a plain socket or a socketpair")
+    if timeout is not None and not timeout > 0:
+        raise InvalidError(f"direct: timeout {timeout} is not above 0; None waits for ever")
+
+
+def leave(sock: socket.socket, session: Session, error: BaseException) -> None:
+    """After a failure: close what is at no boundary, and say so in the error."""
+    if not session.idle:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+    if isinstance(error, Error):
+        error.closed = not session.idle
+
+
+# ---- blocking
+
+
+@contextlib.contextmanager
+def _borrowed(sock: socket.socket, timeout: float | None) -> Generator[Driver, None, None]:
+    """Drive the caller's socket, and leave its timeout and its blocking mode as they were."""
+    check_stream(sock, timeout)
+    before = sock.gettimeout()
+    kernel = [(name, sock.getsockopt(socket.SOL_SOCKET, name, 16)) for name in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)]
+    try:
+        yield Driver(sock, timeout)
+    finally:
+        if sock.fileno() >= 0:
+            for name, value in kernel:
+                sock.setsockopt(socket.SOL_SOCKET, name, value)
+            sock.settimeout(before)
+
+
+def _drive(
+    sock: socket.socket, session: Session, operation: Operation[T], timeout: float | None, end: float | None
+) -> T:
+    with _borrowed(sock, timeout) as driver:
+        try:
+            return driver.run(operation, end)
+        except BaseException as error:
+            leave(sock, session, error)
+            raise
+
+
+def send_array(
+    sock: socket.socket,
+    array: npt.ArrayLike,
+    *,
+    name: str = "array",
+    chunks: int | Sequence[int] | None = None,
+    codec: Literal["none"] = "none",
+    digest: Literal["crc32c", "sha256"] = "crc32c",
+    attrs: Mapping[str, Any] | None = None,
+    if_absent: bool = False,
+    id: str | None = None,
+    progress: Progress | None = None,
+    timeout: float | None = 30.0,
+    deadline: float | None = None,
+) -> Receipt:
+    """Send an array to whoever calls `recv_array` at the other end of a connected stream socket.
+
+    Any number of arrays may follow one another on a socket, in either direction, between other bytes that the two
+    programs agree on. The socket's timeout and blocking mode are left as found.
+
+    Parameters
+    ----------
+    sock
+        A connected stream socket: TCP, Unix, a socketpair. It stays the caller's.
+    array, chunks, codec, digest, attrs, id, progress
+        As in `Client.put`.
+    name
+        Told to the receiver. `if_absent` is taken for symmetry with `Client.put` and changes nothing: at the receiver
+        there is no name to be taken.
+    timeout
+        Seconds to wait for progress (64 KiB). None waits for ever.
+    deadline
+        Seconds for the whole call.
+
+    Returns
+    -------
+    Receipt
+        The receiver has the array and has verified every chunk.
+
+    Raises
+    ------
+    Error
+        `Error.closed` says where the stream is: False, at a boundary, so that the next array can follow; True, closed.
+        Of exceptions that are not this package's, ``sock.fileno() == -1`` says the latter.
+
+    Examples
+    --------
+    >>> import socket, threading, numpy as np
+    >>> a, b = socket.socketpair()
+    >>> thread = threading.Thread(target=send_array, args=(a, np.arange(6.0)), kwargs={"attrs": {"unit": "K"}})
+    >>> thread.start()
+    >>> recv_array(b)
+    Received(array=array([0., 1., 2., 3., 4., 5.]), attrs={'unit': 'K'})
+    >>> thread.join(); a.close(); b.close()
+    """
+    end = end_of(deadline)
+    sender = Sender()
+    put = _requests.put(
+        sender, name, array, chunks=chunks, codec=codec, digest=digest, attrs=attrs, if_absent=False, id=id,
+        progress=progress,
+    )  # fmt: skip
+    return _drive(sock, sender, sender.send(put), timeout, end)
+
+
+def recv_array(
+    sock: socket.socket,
+    out: Array | None = None,
+    *,
+    progress: Progress | None = None,
+    timeout: float | None = 30.0,
+    deadline: float | None = None,
+) -> Received:
+    """Receive the array that the other end of a connected stream socket sends with `send_array`.
+
+    Nothing behind the array is read. The socket's timeout and blocking mode are left as found.
+
+    Parameters
+    ----------
+    sock
+        A connected stream socket. It stays the caller's.
+    out
+        Receive into this array, which must have the dtype and shape of the one that comes. After an error its content
+        is undefined. Give it to bound the memory that a sender can make this process use.
+    progress
+        Called with the bytes received and the bytes in all.
+    timeout
+        Seconds to wait for progress (64 KiB), the beginning too. None waits for ever.
+    deadline
+        Seconds for the whole call.
+
+    Returns
+    -------
+    Received
+        ``array, attrs``: `out` or a new array, every chunk verified, and the sender's attributes.
+
+    Raises
+    ------
+    Error
+        As `send_array`.
+    """
+    end = end_of(deadline)
+    if out is not None:
+        _requests.check_writable(out)
+    receiver = Receiver()
+    return _drive(sock, receiver, receiver.receive(out, progress), timeout, end)
