@@ -109,12 +109,12 @@ func (r *decoder) stop() {
 func (c *Client) compressed(d *download, h wire.Header) error {
 	memory, err := d.decoder.memory(int(h.Length))
 	if err != nil {
-		return c.abandonCell(h, err)
+		return c.abandonCell(d, h, err)
 	}
 	_, aborted, err := c.body(h, memory)
 	if err != nil {
 		if wire.CodeOf(err) == wire.CodeIntegrity {
-			return c.abandon(fmt.Errorf("cell %d is not what was stored: %w", h.Index, err))
+			return d.refuse(fmt.Errorf("cell %d is not what was stored: %w", h.Index, err))
 		}
 		return err
 	}
@@ -127,10 +127,10 @@ func (c *Client) compressed(d *download, h wire.Header) error {
 	return nil
 }
 
-// abandonCell is abandon before the payload of a CHUNK was read.
-func (c *Client) abandonCell(h wire.Header, why error) error {
+// abandonCell refuses before the payload of a CHUNK was read.
+func (c *Client) abandonCell(d *download, h wire.Header, why error) error {
 	if _, _, err := c.body(h, c.scratch(int(h.Length))); err != nil && wire.CodeOf(err) != wire.CodeIntegrity {
 		return why
 	}
-	return c.abandon(why)
+	return d.refuse(why)
 }

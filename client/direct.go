@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ndferry/array"
+	"ndferry/store"
 	"ndferry/wire"
 )
 
@@ -168,6 +169,10 @@ func (c *Client) receive(sink Sink, progress func(done, total int64)) (*Stat, er
 		}
 		return nil, in.refuse(err)
 	}
+	if len(in.meta.Codecs) > 0 {
+		in.decoder = newDecoder(&in.download)
+		defer in.decoder.stop()
+	}
 	total := in.stat.Bytes
 	for {
 		h, b, err := c.heard()
@@ -180,6 +185,7 @@ func (c *Client) receive(sink Sink, progress func(done, total int64)) (*Stat, er
 			if err := in.spend(h); err != nil {
 				return nil, err
 			}
+			in.stat.StoredBytes += int64(h.Length)
 			if err := c.cell(&in.download, h); err != nil {
 				return nil, err
 			}
@@ -248,8 +254,6 @@ func (in *incoming) begin(b []byte) error {
 	switch {
 	case err != nil:
 		return wire.NewFailure(wire.CodeInvalid, err.Error())
-	case len(meta.Codecs) > 0:
-		return wire.Failf(wire.CodeUnsupported, "this receiver knows no chunk codec yet")
 	case in.size > wire.MaxCell || n > maxIncoming:
 		return wire.Failf(wire.CodeLimit, "%d cells of %d bytes, at most %d of %d are taken", n, in.size, maxIncoming, wire.MaxCell)
 	}
@@ -258,8 +262,8 @@ func (in *incoming) begin(b []byte) error {
 		order = array.COrder(len(meta.Shape))
 	}
 	st := &Stat{
-		Name: m.Name, ID: m.ID, DType: meta.DType, Shape: meta.Shape, Order: order, Chunks: meta.Cell, Codec: "none",
-		Bytes: int64(bytes), StoredBytes: int64(n) * int64(in.size), Cells: n, Digest: CRC32C, Attributes: []byte("{}"),
+		Name: m.Name, ID: m.ID, DType: meta.DType, Shape: meta.Shape, Order: order, Chunks: meta.Cell, Codec: store.CodecName(meta),
+		Bytes: int64(bytes), Cells: n, Digest: CRC32C, Attributes: []byte("{}"),
 		DimNames: meta.DimNames, Durability: "memory",
 	}
 	if m.Attributes != nil {
@@ -274,7 +278,21 @@ func (in *incoming) begin(b []byte) error {
 		return wire.Failf(wire.CodeInvalid, "digest %q is not known", m.Digest)
 	}
 	in.stat, in.got, in.missing = st, make([]bool, n), n
+	in.sink = &paddingSink{in.sink, in.grid}
 	return in.sink.Begin(st, in.grid)
+}
+
+// paddingSink refuses cells that are not zero over the edge of the array, §5.6.
+type paddingSink struct {
+	Sink
+	grid array.Grid
+}
+
+func (p *paddingSink) Cell(i int, data []byte) error {
+	if data != nil && !p.grid.PaddingIsZero(data, i) {
+		return wire.Failf(wire.CodeInvalid, "cell %d: the padding over the edge of the array is not zero", i)
+	}
+	return p.Sink.Cell(i, data)
 }
 
 // maxIncoming bounds what a sender makes us remember of cells.
@@ -301,7 +319,13 @@ func (c *Client) grant(in *incoming) error {
 func (c *Client) answer(in *incoming, h wire.Header, b []byte) error {
 	var f *wire.Failure
 	m := wire.FinishMessage{}
+	if in.decoder != nil {
+		if err := in.decoder.drain(); err != nil {
+			f = failureOf(err)
+		}
+	}
 	switch n := in.grid.Len(); {
+	case f != nil:
 	case h.Kind == wire.Cancel:
 		f = wire.Failf(wire.CodeCancelled, "the sender gave up")
 	case h.Index != uint64(n) || in.missing > 0:

@@ -108,7 +108,8 @@ func TestDirect(t *testing.T) {
 		testArray(t, "|u1", array.Shape{}, nil),
 		testArray(t, "<c16", array.Shape{3, 0, 2}, nil),
 	} {
-		for _, opts := range []PutOptions{{}, {Digest: SHA256, Attributes: []byte(`{"unit": "K"}`)}, {ChunkBytes: 1000}} {
+		for _, opts := range []PutOptions{{}, {Digest: SHA256, Attributes: []byte(`{"unit": "K"}`)}, {ChunkBytes: 1000},
+			{Codec: "lz4", Digest: SHA256}, {Codec: "zstd", ChunkBytes: 5000}} {
 			got := receiving(b, ReceiveOptions{})
 			receipt, err := Send(context.Background(), a, x, opts)
 			if err != nil {

@@ -35,6 +35,10 @@ import (
 // MinRounds is the fewest rounds that a comparison is made of.
 const MinRounds = 5
 
+// AddrEnv is the environment variable that tells a client what its server's
+// ReadyLine caught.
+const AddrEnv = "BENCH_SERVER"
+
 // Scenario is one comparison. Immutable.
 type Scenario struct {
 	Name string // one word, for the command line
@@ -64,7 +68,8 @@ type Proc struct {
 	Dir  string
 	// A server is ready when a line of its standard output matches the
 	// regular expression ReadyLine, or when ReadyProbe first returns nil.
-	// Exactly one of the two is set.
+	// Exactly one of the two is set. When ReadyLine has a group, the client
+	// finds what its last group matched, such as an address, in AddrEnv.
 	ReadyLine  string
 	ReadyProbe func(ctx context.Context) error
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -33,6 +34,7 @@ type runningSide struct {
 type server struct {
 	name string
 	cmd  *exec.Cmd
+	addr string        // what ReadyLine caught; read after startServer
 	done chan struct{} // closed when the process has ended
 	err  error         // how it ended; read after done
 }
@@ -55,7 +57,13 @@ func (r *runningSide) round(ctx context.Context, config Config) (Round, error) {
 	if err != nil {
 		return Round{}, fmt.Errorf("bench: side %s: %w", r.Name, err)
 	}
-	round, err := runClient(ctx, r.Side, config)
+	side := r.Side
+	for _, s := range r.servers {
+		if s.addr != "" {
+			side.Client.Env = append(slices.Clip(side.Client.Env), AddrEnv+"="+s.addr)
+		}
+	}
+	round, err := runClient(ctx, side, config)
 	if err != nil {
 		return Round{}, fmt.Errorf("bench: side %s: client: %w", r.Name, err)
 	}
@@ -119,7 +127,7 @@ func (p Proc) command() *exec.Cmd {
 func startServer(ctx context.Context, p Proc, config Config) (*server, error) {
 	s := &server{name: p.Path, cmd: p.command(), done: make(chan struct{})}
 	s.cmd.Stderr = config.Log
-	lineSeen := make(chan struct{})
+	lineSeen := make(chan string, 1) // what it says of its address
 	if p.ReadyLine != "" {
 		pattern, err := regexp.Compile(p.ReadyLine)
 		if err != nil {
@@ -149,12 +157,12 @@ func startServer(ctx context.Context, p Proc, config Config) (*server, error) {
 	if p.ReadyProbe != nil {
 		go func() {
 			if pollUntil(ctx, p.ReadyProbe) {
-				close(lineSeen)
+				lineSeen <- ""
 			}
 		}()
 	}
 	select {
-	case <-lineSeen:
+	case s.addr = <-lineSeen:
 		return s, nil
 	case <-s.done:
 		err := killGroup(s.cmd.Process.Pid)
@@ -166,14 +174,19 @@ func startServer(ctx context.Context, p Proc, config Config) (*server, error) {
 	}
 }
 
-// watchLines closes seen at the first line that matches, and reads on to the
-// end, so that the server never waits for a reader.
-func watchLines(r io.Reader, pattern *regexp.Regexp, seen chan<- struct{}) {
+// watchLines sends to seen, at the first line that matches, what the last
+// group of the pattern matched, and reads on to the end, so that the server
+// never waits for a reader.
+func watchLines(r io.Reader, pattern *regexp.Regexp, seen chan<- string) {
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadSlice('\n')
-		if seen != nil && pattern.Match(bytes.TrimRight(line, "\r\n")) {
-			close(seen)
+		if match := pattern.FindSubmatch(bytes.TrimRight(line, "\r\n")); seen != nil && match != nil {
+			addr := ""
+			if len(match) > 1 {
+				addr = string(match[len(match)-1])
+			}
+			seen <- addr
 			seen = nil
 		}
 		if err != nil && err != bufio.ErrBufferFull {

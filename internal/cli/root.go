@@ -42,6 +42,7 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.progress, "progress", progressAuto,
 		"how to show progress: auto, bar, log or none")
 	root.AddCommand(
+		newBenchCmd(a),
 		newEchoCmd(a),
 		newGetCmd(a),
 		newLsCmd(a),

@@ -68,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store, options Options) {
 		{"cancelled", (*suite).cancelled},
 		{"after the end", (*suite).afterTheEnd},
 		{"lend and view", (*suite).lendAndView},
+		{"compressed", (*suite).compressed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			noLeaks(t)

@@ -19,6 +19,7 @@ var scenarios = []bench.Scenario{
 	fdpassRate, serve,
 	loop, neighbour, resp,
 	startup,
+	transferPeers,
 }
 
 func main() {
