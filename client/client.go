@@ -29,11 +29,13 @@ const readAhead = 16 << 10
 
 // Client is one connection to a server. Its methods may be called from any goroutine; they run one after another.
 type Client struct {
-	cfg Config // immutable after New
-	nc  net.Conn
+	cfg  Config                               // immutable after New
+	addr string                               // immutable after Dial; "" when there is no way back to the server
+	rest func(time.Duration) <-chan time.Time // immutable; time.After but in tests
 
 	mu     sync.Mutex
 	in     reader            // guarded by mu
+	nc     net.Conn          // guarded by mu and state: both to change it
 	out    []byte            // guarded by mu; small frames, written before anything else
 	peer   wire.HelloMessage // guarded by mu
 	credit uint64            // guarded by mu; raw bytes of cells that we may send
@@ -65,7 +67,11 @@ func Dial(ctx context.Context, addr string, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: connect to %v: %w", a, err)
 	}
-	return New(ctx, nc, cfg)
+	c, err := New(ctx, nc, cfg)
+	if err == nil {
+		c.addr = addr
+	}
+	return c, err
 }
 
 // New opens the conversation on a connected stream, which it takes: it is closed with the client, and when New fails.
@@ -73,7 +79,7 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
 	if cfg.Software == "" {
 		cfg.Software = "ndferry-go"
 	}
-	c := &Client{cfg: cfg, nc: nc, in: bufio.NewReaderSize(nc, readAhead)}
+	c := &Client{cfg: cfg, nc: nc, rest: time.After, in: bufio.NewReaderSize(nc, readAhead)}
 	err := c.call(ctx, "connect", "", func() error { return c.greet(wire.MaxCredit) })
 	if err != nil {
 		nc.Close()
@@ -130,19 +136,20 @@ func (c *Client) Server() string {
 
 // Close closes the connection; a call that is under way ends with an error.
 func (c *Client) Close() error {
-	c.breakWith(ErrClosed)
-	return c.nc.Close()
+	return c.breakWith(ErrClosed)
 }
 
 // Err returns why the connection is closed, nil while it is usable.
 func (c *Client) Err() error { return c.whyBroken() }
 
-func (c *Client) breakWith(err error) {
+// breakWith closes the connection. ErrClosed is the last word.
+func (c *Client) breakWith(err error) error {
 	c.state.Lock()
 	defer c.state.Unlock()
-	if c.broken == nil {
+	if c.broken == nil || err == ErrClosed {
 		c.broken = err
 	}
+	return c.nc.Close()
 }
 
 func (c *Client) whyBroken() error {
@@ -170,7 +177,6 @@ func (c *Client) call(ctx context.Context, op, name string, f func() error) erro
 	}
 	stop := context.AfterFunc(ctx, func() {
 		c.breakWith(context.Cause(ctx))
-		c.nc.Close()
 	})
 	err := f()
 	stop()
@@ -190,7 +196,6 @@ func (c *Client) call(ctx context.Context, op, name string, f func() error) erro
 		err = fmt.Errorf("the server closed the connection: %w", err)
 	}
 	c.breakWith(err)
-	c.nc.Close()
 	return wrap(op, name, err)
 }
 

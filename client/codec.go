@@ -208,9 +208,12 @@ func newCells(u *upload, scratch []byte) *cells {
 // next returns cell i; each must be asked for once, in order. Its data stay as they are until the next call.
 func (s *cells) next(i int) wireCell {
 	if s.ring == nil {
+		if s.u.has(i) {
+			return wireCell{}
+		}
 		data, err := s.u.read(i, s.plain)
 		w := wireCell{data: data, err: err}
-		if err == nil && s.u.leaves != nil {
+		if err == nil && s.u.unhashed(i) {
 			w.leaf = sum(data)
 		}
 		return w
@@ -226,6 +229,10 @@ func (s *cells) next(i int) wireCell {
 
 func (s *cells) begin(sl *slot, i int) {
 	sl.busy, sl.cell = true, wireCell{}
+	if s.u.has(i) {
+		sl.done <- struct{}{}
+		return
+	}
 	if sl.raw == nil {
 		sl.raw = make([]byte, s.u.size)
 	}
@@ -239,13 +246,17 @@ func (s *cells) begin(sl *slot, i int) {
 		copy(sl.raw, data)
 		data = sl.raw
 	}
+	hash, send := s.u.unhashed(i), !s.u.accepted(i)
 	go func() {
-		if s.u.leaves != nil {
+		defer func() { sl.done <- struct{}{} }()
+		if hash {
 			sl.cell.leaf = sum(data)
+		}
+		if !send {
+			return
 		}
 		sl.out, sl.cell.err = codec.AppendEncode(sl.out[:0], data, s.u.params)
 		sl.cell.data = sl.out
-		sl.done <- struct{}{}
 	}()
 }
 

@@ -77,6 +77,8 @@ func (r *decoder) finish() error {
 	r.first++
 	<-a.done
 	if a.err != nil {
+		r.d.got[a.cell] = false
+		r.d.missing++
 		f := wire.Failf(wire.CodeIntegrity, "cell %d cannot be decoded: %v", a.cell, a.err)
 		f.Cell = new(uint64(a.cell))
 		return f
@@ -85,7 +87,10 @@ func (r *decoder) finish() error {
 	if a.place == nil {
 		data = a.out
 	}
-	return r.d.sink.Cell(a.cell, data)
+	if err := r.d.sink.Cell(a.cell, data); err != nil {
+		return source{err}
+	}
+	return nil
 }
 
 // drain finishes all cells.
@@ -98,10 +103,12 @@ func (r *decoder) drain() error {
 	return nil
 }
 
-// stop waits until nothing writes into the sink's memory any more.
-func (r *decoder) stop() {
-	for ; r.first < r.next; r.first++ {
-		<-r.ring[r.first%len(r.ring)].done
+// keep finishes what came, also when the connection broke behind it, so that nothing writes into the sink's memory any more.
+func (r *decoder) keep() {
+	for r.first < r.next {
+		if err := r.finish(); err != nil {
+			continue // it counts as missing
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ type Stat struct {
 // GetOptions say how an array is read. The zero value works.
 type GetOptions struct {
 	Into     []byte // memory for the elements, of exactly their size; default new memory
+	Retries  int    // attempts after the first, for what did not come yet, when the connection breaks
 	Progress func(done, total int64)
 }
 
@@ -48,21 +49,27 @@ func (c *Client) Get(ctx context.Context, name string, opts GetOptions) (*Array,
 	return &sink.Array, nil
 }
 
-// GetTo is Get with a Sink. After an error the sink has got any part of the array.
+// GetTo is Get with a Sink. After an error the sink has got any part of the array. When the array was replaced between two
+// attempts it comes anew from its beginning, and the sink's Begin is called again.
 func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOptions) (*Stat, error) {
 	if err := array.CheckName(name); err != nil {
 		return nil, invalid("get", name, err)
 	}
 	var st *Stat
-	err := c.call(ctx, "get", name, func() (err error) {
-		st, err = c.get(name, sink, opts)
-		return err
+	d := &download{sink: sink}
+	err := c.retry(ctx, opts.Retries, func() (moved bool, err error) {
+		before := d.missing
+		err = c.call(ctx, "get", name, func() (err error) {
+			st, err = c.get(name, d, opts)
+			return err
+		})
+		return d.missing < before, err
 	})
 	return st, err
 }
 
-func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
-	c.request(wire.Get, wire.GetMessage{Name: name})
+func (c *Client) get(name string, d *download, opts GetOptions) (*Stat, error) {
+	c.request(wire.Get, wire.GetMessage{Name: name, Cells: d.wanted()})
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
@@ -74,26 +81,17 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 	if err != nil {
 		return nil, err
 	}
-	grid, err := meta.Grid()
-	if err != nil {
+	d.refuse = c.abandon
+	switch again, err := d.begin(st, meta); {
+	case again != nil:
+		d.got = nil // the next attempt asks for all
+		return nil, c.abandon(again)
+	case err != nil:
 		return nil, err
-	}
-	d := &download{sink: sink, refuse: c.abandon, grid: grid, got: make([]bool, grid.Len()), missing: grid.Len()}
-	if d.size, err = meta.CellBytes(); err != nil {
-		return nil, err
-	}
-	if d.size > wire.MaxCell || st.Cells != grid.Len() {
-		return nil, wire.Failf(wire.CodeProtocol, "META: %d cells of %d bytes for a grid of %d", st.Cells, d.size, grid.Len())
-	}
-	if st.Digest == SHA256 {
-		d.leaves = make([][32]byte, grid.Len())
-	}
-	if err := sink.Begin(st, grid); err != nil {
-		return nil, c.abandon(err)
 	}
 	if len(meta.Codecs) > 0 {
 		d.decoder = newDecoder(d)
-		defer d.decoder.stop()
+		defer d.decoder.keep()
 	}
 	if err := c.cells(d, opts.Progress); err != nil {
 		return nil, err
@@ -110,6 +108,7 @@ func (c *Client) get(name string, sink Sink, opts GetOptions) (*Stat, error) {
 type download struct {
 	sink    Sink
 	refuse  func(why error) error // ends the transfer and tells the other side
+	id      wire.ID               // of what comes
 	grid    array.Grid
 	size    int
 	got     []bool
@@ -117,6 +116,58 @@ type download struct {
 	leaves  [][32]byte
 	decoder *decoder // nil with codec none
 }
+
+// begin prepares for the cells that META announces. refuse is for what ends the GET at its next boundary.
+func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
+	if d.got != nil && d.id == st.ID {
+		return nil, nil
+	}
+	if d.got != nil {
+		return wire.NewFailure(wire.CodeTemporary, "the array was replaced while it was read"), nil
+	}
+	d.id = st.ID
+	if d.grid, err = meta.Grid(); err != nil {
+		return nil, err
+	}
+	if d.size, err = meta.CellBytes(); err != nil {
+		return nil, err
+	}
+	if d.size > wire.MaxCell || st.Cells != d.grid.Len() {
+		return nil, wire.Failf(wire.CodeProtocol, "META: %d cells of %d bytes for a grid of %d", st.Cells, d.size, d.grid.Len())
+	}
+	if err := d.sink.Begin(st, d.grid); err != nil {
+		return source{err}, nil
+	}
+	d.got, d.missing, d.leaves = make([]bool, d.grid.Len()), d.grid.Len(), nil
+	if st.Digest == SHA256 {
+		d.leaves = make([][32]byte, d.grid.Len())
+	}
+	return nil, nil
+}
+
+// wanted returns the cells to ask for: nil, which stands for all, at first; what is missing afterwards.
+func (d *download) wanted() [][2]uint64 {
+	if d.got == nil {
+		return nil
+	}
+	list := [][2]uint64{}
+	for i, got := range d.got {
+		switch n := len(list); {
+		case got:
+		case n > 0 && list[n-1][0]+list[n-1][1] == uint64(i):
+			list[n-1][1]++
+		case n == maxWanted:
+			d.got = nil // too scattered: from the beginning
+			return nil
+		default:
+			list = append(list, [2]uint64{uint64(i), 1})
+		}
+	}
+	return list
+}
+
+// maxWanted bounds the runs of cells of a GET, so that their text fits a control frame.
+const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
 	total := int64(d.grid.Len()) * int64(d.size)
@@ -189,7 +240,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 		memory = nil
 	}
 	if err := d.sink.Cell(i, memory); err != nil {
-		return d.refuse(err)
+		return d.refuse(source{err})
 	}
 	return nil
 }

@@ -34,6 +34,9 @@ type PutOptions struct {
 	LinkRate   float64     // bytes a second of the connection, for auto; default what was measured, or 1 Gbit/s, or none on this machine
 	Attributes []byte      // the text of a JSON object
 	IfAbsent   bool        // fail with ErrConflict when the name is taken
+	Relaxed    bool        // do not wait for the disk: a crash of the server's system or power may lose the array
+	Resume     bool        // go on with what the server has of this ID, and let it keep what it gets when this fails
+	Retries    int         // attempts after the first, when the connection breaks or the server says that it may work later
 	Progress   func(done, total int64)
 }
 
@@ -56,7 +59,7 @@ type Receipt struct {
 	Validated   string // "full": every chunk was decoded before the commit; "header": compressed chunks were not
 	Digest      string
 	Root        string // hex, with digest sha256
-	Durability  string // "durable" or "memory"
+	Durability  string // "durable", "relaxed" or "memory"
 	Created     time.Time
 }
 
@@ -75,9 +78,13 @@ func (c *Client) PutFrom(ctx context.Context, name string, src Source, opts PutO
 		return nil, invalid("put", name, err)
 	}
 	var r *Receipt
-	err = c.call(ctx, "put", name, func() (err error) {
-		r, err = c.put(p)
-		return err
+	err = c.retry(ctx, opts.Retries, func() (moved bool, err error) {
+		before := p.durable
+		err = c.call(ctx, "put", name, func() (err error) {
+			r, err = c.put(p)
+			return err
+		})
+		return p.durable > before, err
 	})
 	return r, err
 }
@@ -89,15 +96,18 @@ func invalid(op, name string, err error) error {
 
 // upload is a Put that has been checked.
 type upload struct {
-	msg    wire.PutMessage
-	meta   array.Meta
-	grid   array.Grid
-	size   int // raw bytes of a cell
-	src    Source
-	opts   PutOptions
-	params codec.Params // Auto until settle
-	first  []byte       // cell 0, when it had to be read to settle
-	leaves [][32]byte
+	msg     wire.PutMessage
+	meta    array.Meta
+	grid    array.Grid
+	size    int // raw bytes of a cell
+	src     Source
+	opts    PutOptions
+	params  codec.Params // Auto until settle
+	first   []byte       // cell 0, when it had to be read to settle
+	leaves  [][32]byte
+	hashed  []bool // which leaves are known
+	done    []bool // cells that the server has
+	durable int    // how many of them it had when it was asked last, or said so since
 }
 
 func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
@@ -137,7 +147,7 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	switch opts.Digest {
 	case "", CRC32C:
 	case SHA256:
-		u.leaves = make([][32]byte, u.grid.Len())
+		u.leaves, u.hashed = make([][32]byte, u.grid.Len()), make([]bool, u.grid.Len())
 	default:
 		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
 	}
@@ -154,7 +164,10 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	}
 	u.msg = wire.PutMessage{
 		Name: name, ID: opts.ID, Array: jsontext.Value(text), NumPy: dtype.String(),
-		Digest: opts.Digest, IfAbsent: opts.IfAbsent,
+		Digest: opts.Digest, IfAbsent: opts.IfAbsent, Resume: opts.Resume || opts.Retries > 0,
+	}
+	if opts.Relaxed {
+		u.msg.Durability = "relaxed"
 	}
 	if opts.Attributes != nil {
 		text := string(opts.Attributes)
@@ -168,6 +181,11 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 		return nil, err
 	}
 	c.request(wire.Put, u.msg)
+	if u.msg.Resume {
+		if r, err := c.accepted(u); r != nil || err != nil {
+			return r, err
+		}
+	}
 	total := int64(u.grid.Len()) * int64(u.size)
 	cells := newCells(u, c.scratch(u.size))
 	defer cells.stop()
@@ -175,20 +193,20 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 	for i := range u.grid.Len() {
 		cell := cells.next(i)
 		if cell.err != nil {
-			return nil, c.giveUp(fmt.Errorf("read cell %d: %w", i, cell.err))
+			return nil, c.giveUp(source{fmt.Errorf("read cell %d: %w", i, cell.err)}, u.opts.Resume)
+		}
+		if u.noteLeaf(i, cell.leaf); u.accepted(i) {
+			continue
 		}
 		for cost := wire.Cost(uint32(u.size)); c.credit < cost; {
 			if err := c.flush(); err != nil {
 				return nil, err
 			}
-			if done, r, err := c.early(); done || err != nil {
+			if done, r, err := c.early(u); done || err != nil {
 				return r, err
 			}
 		}
 		c.credit -= wire.Cost(uint32(u.size))
-		if u.leaves != nil {
-			u.leaves[i] = cell.leaf
-		}
 		h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: c.stream, Index: uint64(i), Raw: uint32(u.size), Length: uint32(len(cell.data))}
 		sent += int64(len(cell.data))
 		if err := c.sendCell(h, cell.data); err != nil {
@@ -217,8 +235,11 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 }
 
 // early reads one frame while cells are still to be sent: credit, or the end.
-func (c *Client) early() (done bool, r *Receipt, err error) {
+func (c *Client) early(u *upload) (done bool, r *Receipt, err error) {
 	h, b, err := c.next()
+	if h.Kind == wire.Ack && h.Raw == wire.AckDurable && err == nil {
+		u.durable = max(u.durable, int(min(h.Index, uint64(u.grid.Len()))))
+	}
 	if err != nil || h.Kind != wire.Receipt {
 		return false, nil, err
 	}
@@ -227,8 +248,13 @@ func (c *Client) early() (done bool, r *Receipt, err error) {
 }
 
 // giveUp cancels a Put whose source failed with why, and leaves the connection usable when the server answers.
-func (c *Client) giveUp(why error) error {
-	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream, Raw: 1}, nil)
+// What the server has of it stays there when keep is set.
+func (c *Client) giveUp(why error, keep bool) error {
+	forget := uint32(1)
+	if keep {
+		forget = 0
+	}
+	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream, Raw: forget}, nil)
 	c.ended = true
 	if c.flush() != nil {
 		return why

@@ -14,9 +14,10 @@ const (
 	MaxCodecWhy  = 500
 )
 
-// Durable and Memory are what Receipt.Durability says.
+// Durable, Relaxed and Memory are what Receipt.Durability says.
 const (
 	Durable = "durable"
+	Relaxed = "relaxed"
 	Memory  = "memory"
 )
 

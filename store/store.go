@@ -44,6 +44,7 @@ type Spec struct {
 	CodecWhy   string // why the sender settled on the codec, one sentence; "" when it was told to
 	Validated  string // Header when cells were not decoded on their way in; "" when they were
 	IfAbsent   bool
+	Relaxed    bool // acknowledge without waiting for the disk; spec/STORE.md §1
 	Resume     bool // take up what is durable of an unfinished transfer of this id; otherwise begin again
 }
 
@@ -59,7 +60,7 @@ type Receipt struct {
 	Validated   string // as in Spec
 	Digest      DigestKind
 	Root        [32]byte // of DigestSHA256
-	Durability  string   // "durable" or "memory"
+	Durability  string   // "durable", "relaxed" or "memory"
 	Created     time.Time
 }
 
@@ -102,6 +103,8 @@ type Store interface {
 type Upload interface {
 	// Durable lists the cells that survive a crash.
 	Durable() []Range
+	// Recorded returns what is recorded of a cell that was written, here or before the upload was taken up again.
+	Recorded(index int) (Cell, bool)
 	// Write stores the encoded bytes of a cell. It does not keep data. The bytes were checked by the caller.
 	Write(ctx context.Context, cell Cell, data []byte) error
 	// Sync makes all written cells durable.

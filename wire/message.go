@@ -36,6 +36,7 @@ type PutMessage struct {
 	CodecWhy   string         `json:"codec_why,omitzero"`
 	IfAbsent   bool           `json:"if_absent,omitzero"`
 	Resume     bool           `json:"resume,omitzero"`
+	Durability string         `json:"durability,omitzero"` // "durable" (default) or "relaxed"
 	Must       []string       `json:"must_understand,omitzero"`
 }
 

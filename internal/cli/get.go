@@ -96,6 +96,9 @@ func forceAdvice(err error, force bool) error {
 	return err
 }
 
+// getRetries is how often get connects again after no cell came.
+const getRetries = 5
+
 // fetch gets an array and shows progress.
 func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink client.Sink) (st *client.Stat, err error) {
 	var p *progress
@@ -105,7 +108,7 @@ func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink cl
 		}
 	}()
 	var report func(done, total int64)
-	opts := client.GetOptions{Progress: func(done, total int64) {
+	opts := client.GetOptions{Retries: getRetries, Progress: func(done, total int64) {
 		if p == nil {
 			p = a.newProgress("get "+name, total)
 			report = p.report()

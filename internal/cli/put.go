@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -43,6 +44,10 @@ type putFlags struct {
 	digest   string
 	attrs    []string
 	ifAbsent bool
+
+	durability string
+	resume     string
+	retries    int
 }
 
 func newPutCmd(a *app) *cobra.Command {
@@ -54,7 +59,12 @@ func newPutCmd(a *app) *cobra.Command {
 given, else the file's own without .npy. What has the name already is replaced
 at once when the new array is complete. When the command succeeds the array
 survives a crash of the server's machine, unless the server keeps arrays in
-memory; the receipt says which.`,
+memory or --durability relaxed was asked for; the receipt says which.
+
+When the connection breaks the command connects again and sends what is
+missing. What was interrupted goes on when the same command is run again: it
+is remembered in $XDG_STATE_HOME/ndferry, and the file must be the same one,
+unchanged. The server keeps it for 48 hours.`,
 		Example: `  ndferry put temperatures.npy
   ndferry put run7.npy lab/run7 --digest sha256 --attr station=4 --attr unit=K
   python3 -c 'import numpy, sys; numpy.save(sys.stdout.buffer, numpy.arange(10))' | ndferry put - ten`,
@@ -63,6 +73,9 @@ memory; the receipt says which.`,
 	conn := addClientFlags(cmd)
 	flags.add(cmd)
 	cmd.Flags().BoolVar(&flags.ifAbsent, "if-absent", false, "fail with exit code 12 when the name is taken")
+	cmd.Flags().StringVar(&flags.durability, "durability", "durable", "what success means: durable, or relaxed, which does not wait for the disk")
+	cmd.Flags().StringVar(&flags.resume, "resume", resumeAuto, "go on with what was interrupted: auto or off")
+	cmd.Flags().IntVar(&flags.retries, "retries", 5, "attempts after one that failed for a reason that may pass")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := putName(args)
 		if err != nil {
@@ -98,6 +111,12 @@ func putName(args []string) (string, error) {
 
 func (f *putFlags) options() (client.PutOptions, error) {
 	switch {
+	case f.durability != "durable" && f.durability != "relaxed":
+		return client.PutOptions{}, usageErrorf("put: --durability %q: want durable or relaxed", f.durability)
+	case f.resume != resumeAuto && f.resume != resumeOff:
+		return client.PutOptions{}, usageErrorf("put: --resume %q: want auto or off", f.resume)
+	case f.retries < 0:
+		return client.PutOptions{}, usageErrorf("put: --retries %d: want a number that is not negative", f.retries)
 	case f.chunk < 1 || f.chunk > client.MaxChunk:
 		return client.PutOptions{}, usageErrorf("put: --chunk %v: want 1B to %s", &f.chunk, formatSize(client.MaxChunk))
 	}
@@ -105,8 +124,12 @@ func (f *putFlags) options() (client.PutOptions, error) {
 	if err != nil {
 		return client.PutOptions{}, err
 	}
-	opts := client.PutOptions{ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, IfAbsent: f.ifAbsent}
-	return opts, f.codec.options(&opts)
+	opts := client.PutOptions{
+		ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, IfAbsent: f.ifAbsent,
+		Relaxed: f.durability == "relaxed", Resume: f.resume == resumeAuto, Retries: f.retries,
+	}
+	err = f.codec.options(&opts)
+	return opts, err
 }
 
 // parseAttrs makes one JSON object of the attributes, nil when there are none. The text of a value that is JSON stays as it is,
@@ -166,7 +189,7 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 	defer p.finish()
 	opts.Progress = p.report()
 	begin := a.now()
-	r, err := c.PutFrom(ctx, name, src, opts)
+	r, err := a.putRemembered(ctx, c, conn.addr.String(), file, name, src, opts, size)
 	if err != nil {
 		return err
 	}
@@ -189,6 +212,42 @@ func (a *app) printReceipt(r *client.Receipt, dtype array.DType, shape array.Sha
 			r.Name, info.DType, shape, formatSize(r.Bytes), chunkCount(r.Cells), packed, r.Digest, r.Durability, seconds(took))
 		return err
 	})
+}
+
+// putRemembered puts, and goes on with what was interrupted. A stream cannot be read twice, and what has one chunk is as quickly sent again.
+func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file, name string, src client.Source, opts client.PutOptions, size int) (*client.Receipt, error) {
+	if file == "-" {
+		opts.Resume, opts.Retries = false, 0
+	}
+	if !opts.Resume || size <= opts.ChunkBytes {
+		opts.Resume = false
+		return c.PutFrom(ctx, name, src, opts)
+	}
+	t, resumed, err := a.beginTransfer(server, name, file, &opts)
+	if err != nil {
+		a.log.Warn("put: an interruption will not be remembered", "err", err)
+		opts.Resume = false
+		return c.PutFrom(ctx, name, src, opts)
+	}
+	if opts.ID = t.ID; resumed {
+		a.log.Info("put: going on with what was interrupted; --resume off begins anew", "id", t.ID)
+	}
+	r, err := c.PutFrom(ctx, name, src, opts)
+	if resumed && !opts.IfAbsent && errors.Is(err, client.ErrConflict) {
+		// The codec that auto chooses may be another one today: the transfer begins anew.
+		if err := t.renew(); err != nil {
+			return nil, err
+		}
+		opts.ID = t.ID
+		r, err = c.PutFrom(ctx, name, src, opts)
+	}
+	if err != nil && resumable(err) {
+		return nil, fmt.Errorf("%w; the same command goes on where this one ended", err)
+	}
+	if failed := t.end(); failed != nil {
+		a.log.Warn("put: cannot forget the transfer", "err", failed)
+	}
+	return r, err
 }
 
 // sourceCloser is a source of an array that holds a file.

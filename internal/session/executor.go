@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"ndferry/array"
 	"ndferry/store"
@@ -14,10 +15,13 @@ import (
 // Executor runs the operations of one session on a store. Operations of a stream must run in the order in which they were
 // submitted; different streams may run at the same time, on any goroutine. It is the session's Memory too.
 type Executor struct {
-	store store.Store
-	pool  *Pool
-	ctx   context.Context
-	held  atomic.Int64 // bytes of the pool
+	store  store.Store
+	pool   *Pool
+	owners *Owners
+	kick   func() // ends the connection
+	now    func() time.Time
+	ctx    context.Context
+	held   atomic.Int64 // bytes of the pool
 
 	headerOnly bool // as Validate says; immutable after the first operation
 
@@ -30,6 +34,7 @@ type Executor struct {
 // upload is an open store.Upload with what checking its cells takes.
 type upload struct {
 	store.Upload
+	id     store.ID
 	lender store.Lender // nil when it has no memory of its own
 	grid   array.Grid
 	sha256 bool
@@ -37,12 +42,13 @@ type upload struct {
 	compressed bool
 	headerOnly bool // compressed cells are not decoded
 	keep       bool // Resume
+	point      checkpoint
 }
 
 // NewExecutor returns an executor over st. ctx ends what it waits for.
 func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 	return &Executor{
-		store: st, pool: pool, ctx: ctx,
+		store: st, pool: pool, ctx: ctx, now: time.Now,
 		uploads: map[uint32]*upload{}, arrays: map[uint32]store.Array{}, cancel: map[uint32]context.CancelFunc{},
 	}
 }
@@ -100,10 +106,11 @@ func (e *Executor) Close() {
 	defer e.mu.Unlock()
 	for stream, u := range e.uploads {
 		if u.keep {
-			u.Close()
+			u.putAside(e.ctx)
 		} else {
 			u.Discard()
 		}
+		e.owners.release(u.id, e)
 		delete(e.uploads, stream)
 	}
 	for stream, a := range e.arrays {
@@ -179,21 +186,37 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 	if headerOnly {
 		op.Spec.Validated = store.Header
 	}
-	up, receipt, err := e.store.Begin(ctx, op.Spec)
+	up, receipt, err := e.beginOwned(ctx, &op.Spec)
 	if err != nil || receipt != nil {
 		return Result{Err: err, Receipt: receipt}
 	}
 	grid, err := op.Spec.Meta.Grid()
 	if err != nil {
 		up.Discard()
+		e.owners.release(op.Spec.ID, e)
 		return Result{Err: err}
 	}
-	u := &upload{compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume}
+	u := &upload{
+		id:         op.Spec.ID,
+		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume,
+	}
+	u.point.at = e.now()
 	u.lender, _ = up.(store.Lender)
 	e.mu.Lock()
 	e.uploads[op.Stream] = u
 	e.mu.Unlock()
-	return Result{Durable: up.Durable()}
+	r := Result{Durable: up.Durable()}
+	for _, d := range r.Durable {
+		u.point.durable += d.Count
+		if !u.sha256 {
+			continue
+		}
+		for i := d.First; i < d.First+d.Count; i++ {
+			cell, _ := up.Recorded(i)
+			r.Leaves = append(r.Leaves, cell.Leaf)
+		}
+	}
+	return r
 }
 
 // write checks what only the decoded cell shows, and writes it.
@@ -205,7 +228,11 @@ func (e *Executor) write(ctx context.Context, op Operation) Result {
 	if err := e.inspect(ctx, u, &op); err != nil {
 		return Result{Err: err}
 	}
-	return Result{Cell: op.Cell, Err: u.Write(ctx, op.Cell, op.Data)}
+	if err := u.store(ctx, op.Cell, op.Data); err != nil {
+		return Result{Err: err}
+	}
+	synced, err := u.checkpoint(ctx, len(op.Data), e.now())
+	return Result{Cell: op.Cell, Synced: synced, Err: err}
 }
 
 func (e *Executor) end(ctx context.Context, op Operation) Result {
@@ -216,10 +243,11 @@ func (e *Executor) end(ctx context.Context, op Operation) Result {
 	if u == nil {
 		return Result{}
 	}
+	defer e.owners.release(u.id, e)
 	switch op.Job {
 	case Release:
 		if u.keep {
-			return Result{Err: u.Close()}
+			return Result{Err: u.putAside(ctx)}
 		}
 	case Commit:
 		receipt, err := u.Commit(ctx, op.Root)

@@ -44,6 +44,8 @@ type Result struct {
 	Err     error
 	Receipt *store.Receipt // Begin of what is committed already, Commit
 	Durable []store.Range  // Begin
+	Leaves  [][32]byte     // Begin, with sha256: those of the durable cells, in order
+	Synced  int            // Write: how many cells are durable, when it made a checkpoint; else 0
 	Cell    store.Cell     // Write: with its leaf; ReadCell
 	Data    []byte         // ReadCell: the stored bytes
 	Lent    bool           // ReadCell: Data is the array's own memory

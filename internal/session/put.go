@@ -22,6 +22,7 @@ type put struct {
 	size      int // raw bytes of a cell
 	state     putState
 	got       bitmap
+	spare     bitmap // durable cells that ACCEPT had no room for: one that comes is thrown away
 	missing   int
 	writing   int        // cells whose Write is not done
 	dropLater Job        // not 0: give the upload up so when the payload that is being read came
@@ -99,6 +100,13 @@ func SpecOf(m *wire.PutMessage) (store.Spec, error) {
 	if m.Attributes != nil {
 		spec.Attributes = []byte(*m.Attributes)
 	}
+	switch m.Durability {
+	case "", store.Durable:
+	case store.Relaxed:
+		spec.Relaxed = true
+	default:
+		return store.Spec{}, wire.Failf(wire.CodeInvalid, "durability %q is not known; there are durable and relaxed", m.Durability)
+	}
 	if spec.Digest == "" {
 		spec.Digest = store.DigestCRC32C
 	}
@@ -127,6 +135,9 @@ func (s *Session) onChunk(h wire.Header) Payload {
 	case finishing, committing:
 		return s.refuse(wire.Failf(wire.CodeProtocol, "a CHUNK after FINISH"))
 	case open:
+		if up.takeSpare(h) {
+			break
+		}
 		if f := up.accepts(h); f != nil {
 			s.failPut(h.Stream, up, f)
 			break
@@ -193,7 +204,7 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 		f.Cell = &h.Index
 		s.dropCell()
 		s.grant(h.Raw)
-		s.failPut(h.Stream, p, f)
+		s.damaged(h.Stream, p, f)
 		return
 	}
 	p.got.set(int(h.Index))
@@ -281,6 +292,19 @@ func (s *Session) failPut(stream uint32, p *put, f *wire.Failure) {
 	s.reap(stream, p)
 }
 
+// damaged ends a PUT of which a cell came damaged. What else came of it is kept when it may be resumed.
+func (s *Session) damaged(stream uint32, p *put, f *wire.Failure) {
+	if !p.spec.Resume {
+		s.failPut(stream, p, f)
+		return
+	}
+	f.Retryable = true
+	s.fail(stream, f)
+	p.state = failed
+	s.drop(stream, p, Release)
+	s.reap(stream, p)
+}
+
 // drop gives an upload up. While a payload is being read into memory that the upload lent, it must wait: the memory would be
 // another array's before the last byte came.
 func (s *Session) drop(stream uint32, p *put, job Job) {
@@ -350,6 +374,9 @@ func (s *Session) onPutDone(op Operation, r Result) {
 			if p.leaves != nil {
 				p.leaves[op.Cell.Index] = r.Cell.Leaf
 			}
+			if r.Synced > 0 {
+				s.send(wire.Header{Kind: wire.Ack, Stream: op.Stream, Index: uint64(r.Synced), Raw: wire.AckDurable}, nil)
+			}
 			if p.state == finishing && p.writing == 0 {
 				s.finish(op.Stream, p)
 			}
@@ -391,22 +418,51 @@ func (s *Session) onBegun(op Operation, p *put, r Result) {
 		}
 		return
 	}
-	for _, d := range r.Durable {
-		for i := d.First; i < d.First+d.Count; i++ {
-			p.got.set(i)
-		}
-		p.missing -= d.Count
-	}
+	m := p.takeUp(r)
 	if p.spec.Resume {
-		m := wire.AcceptMessage{Durable: [][2]uint64{}}
-		for _, d := range r.Durable {
-			m.Durable = append(m.Durable, [2]uint64{uint64(d.First), uint64(d.Count)})
-		}
 		s.send(wire.Header{Kind: wire.Accept, Stream: op.Stream}, m)
 	}
 	if p.finished {
 		s.finish(op.Stream, p)
 	}
+}
+
+// maxAccept bounds the ranges of an ACCEPT, so that their text fits a control frame.
+const maxAccept = 2000
+
+// takeUp marks the cells that are durable already, and returns what the client is told of them.
+func (p *put) takeUp(r Result) wire.AcceptMessage {
+	m := wire.AcceptMessage{Durable: [][2]uint64{}}
+	n := 0
+	for _, d := range r.Durable {
+		told := len(m.Durable) < maxAccept
+		if told {
+			m.Durable = append(m.Durable, [2]uint64{uint64(d.First), uint64(d.Count)})
+		} else if p.spare == nil {
+			p.spare = newBitmap(p.grid.Len())
+		}
+		for i := d.First; i < d.First+d.Count; i++ {
+			p.got.set(i)
+			if !told {
+				p.spare.set(i)
+			}
+			if p.leaves != nil {
+				p.leaves[i] = r.Leaves[n]
+			}
+			n++
+		}
+		p.missing -= d.Count
+	}
+	return m
+}
+
+// takeSpare tells that a chunk is of a durable cell that the client was not told of.
+func (p *put) takeSpare(h wire.Header) bool {
+	if p.spare == nil || h.Index >= uint64(p.grid.Len()) || !p.spare.has(int(h.Index)) {
+		return false
+	}
+	p.spare.clear(int(h.Index))
+	return true
 }
 
 // ReceiptMessage is what a client is told of a commit.
@@ -433,3 +489,4 @@ type bitmap []uint64
 func newBitmap(n int) bitmap    { return make(bitmap, (n+63)/64) }
 func (b bitmap) has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
 func (b bitmap) set(i int)      { b[i/64] |= 1 << (i % 64) }
+func (b bitmap) clear(i int)    { b[i/64] &^= 1 << (i % 64) }

@@ -64,6 +64,8 @@ type Server struct {
 	unread session.Pool // control frames that are being received
 	admit  *admission
 
+	owners session.Owners
+
 	ctx    context.Context // ends when Shutdown gives up waiting
 	cancel context.CancelFunc
 

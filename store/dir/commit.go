@@ -20,6 +20,9 @@ func (u *upload) Commit(ctx context.Context, root [32]byte) (store.Receipt, erro
 	case err == nil:
 		u.over()
 		u.closeFiles()
+		u.s.mu.Lock()
+		delete(u.s.idle, u.spec.ID)
+		u.s.mu.Unlock()
 		u.s.unclaim(u)
 	case errors.Is(err, store.ErrConflict):
 	default:
@@ -56,6 +59,9 @@ func (u *upload) receipt(root [32]byte) store.Receipt {
 		ID: u.spec.ID, Name: u.spec.Name, Bytes: bytes, StoredBytes: u.table.stored(), Cells: cells,
 		Codec: store.CodecName(&u.spec.Meta), CodecWhy: u.spec.CodecWhy, Validated: u.spec.Validated, Digest: u.spec.Digest, Durability: store.Durable, Created: u.s.now().UTC().Round(0),
 	}
+	if u.spec.Relaxed {
+		r.Durability = store.Relaxed
+	}
 	if r.Digest == store.DigestSHA256 {
 		r.Root = root
 	}
@@ -70,7 +76,7 @@ func (u *upload) finish(receipt store.Receipt) error {
 		if c.ShardSize, c.IndexCRC, err = u.writeIndex(); err != nil {
 			return err
 		}
-		if err := u.shard.Sync(); err != nil {
+		if err := u.settleFile(u.shard); err != nil {
 			return err
 		}
 	}
@@ -90,10 +96,18 @@ func (u *upload) finish(receipt store.Receipt) error {
 	if err := u.appendCommit(c); err != nil {
 		return err
 	}
-	if err := u.s.writeFile(u.path+"/"+zarrJSON, text); err != nil {
+	if err := u.s.writeFile(u.path+"/"+zarrJSON, text, !u.spec.Relaxed); err != nil || u.spec.Relaxed {
 		return err
 	}
 	return u.s.fs.SyncDir(u.path)
+}
+
+// settleFile makes a file durable, unless the PUT asked not to wait for that.
+func (u *upload) settleFile(f File) error {
+	if u.spec.Relaxed {
+		return nil
+	}
+	return f.Sync()
 }
 
 // undoFinish removes what an earlier commit, which met a conflict or a crash, has left.
@@ -123,7 +137,7 @@ func (u *upload) appendCommit(c commitBody) error {
 	if _, err := u.journal.WriteAt(record, u.end); err != nil {
 		return err
 	}
-	return u.journal.Sync()
+	return u.settleFile(u.journal)
 }
 
 // writeIndex writes the shard's index behind the cells. It returns the shard's size and the CRC that ends the index.
@@ -149,7 +163,7 @@ func (u *upload) publish(receipt store.Receipt) error {
 	if err != nil {
 		return err
 	}
-	if err := s.receipts.intent(receipt); err != nil {
+	if err := s.receipts.intent(receipt, !u.spec.Relaxed); err != nil {
 		return err
 	}
 	if err := u.rename(replace, missing); err != nil {
@@ -191,7 +205,12 @@ func (u *upload) rename(replace bool, missing []string) (err error) {
 	if err := s.fs.Rename(u.path, to, mode); err != nil {
 		return err
 	}
-	if err := s.settle(path.Dir(to)); err != nil {
+	if u.spec.Relaxed {
+		err = nil
+	} else {
+		err = s.settle(path.Dir(to))
+	}
+	if err != nil {
 		if e := s.fs.Rename(to, u.path, mode); e != nil {
 			s.log.Error("store: cannot undo a failed commit; the array is whole and stays visible", "array", u.spec.Name, "error", e)
 			made = 0

@@ -156,7 +156,7 @@ func (s *Store) makeGroup(name string) error {
 	if err := s.fs.Mkdir(temp); err != nil {
 		return err
 	}
-	if err := s.writeFile(temp+"/"+zarrJSON, array.AppendGroup(nil)); err != nil {
+	if err := s.writeFile(temp+"/"+zarrJSON, array.AppendGroup(nil), true); err != nil {
 		return err
 	}
 	if err := s.fs.SyncDir(temp); err != nil {

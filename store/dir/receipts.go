@@ -200,8 +200,8 @@ func (l *receiptLog) intents() []store.Receipt {
 	return list
 }
 
-// intent logs, durably, that a commit is about to be published.
-func (l *receiptLog) intent(r store.Receipt) error {
+// intent logs, durably or not, that a commit is about to be published.
+func (l *receiptLog) intent(r store.Receipt, durable bool) error {
 	body, err := json.Marshal(encodeReceipt(r))
 	if err != nil {
 		return err
@@ -209,7 +209,7 @@ func (l *receiptLog) intent(r store.Receipt) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries[r.ID] = &logEntry{receipt: r}
-	if err := l.append(recordIntent, body, true); err != nil {
+	if err := l.append(recordIntent, body, durable); err != nil {
 		delete(l.entries, r.ID)
 		return err
 	}
@@ -275,7 +275,7 @@ func (l *receiptLog) rewrite() error {
 	}
 	temp := l.s.trash.next()
 	defer l.s.trash.release(temp)
-	if err := l.s.writeFile(temp, text); err != nil {
+	if err := l.s.writeFile(temp, text, true); err != nil {
 		return err
 	}
 	if err := l.s.fs.Rename(temp, receiptsFile, RenameReplace); err != nil {

@@ -100,6 +100,7 @@ func (s *Store) sweepUploads() error {
 		}
 		_, committed := s.receipts.get(id)
 		if id != (store.ID{}) && e.Name == hex.EncodeToString(id[:]) && !committed {
+			s.idleSince(id)
 			continue
 		}
 		aside, err := s.trash.move(p)

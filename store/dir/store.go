@@ -41,24 +41,29 @@ type Config struct {
 	FS FS
 	// Now is the clock that dates receipts and ends their life; nil is time.Now.
 	Now func() time.Time
+	// Uptime is a clock that nobody sets, for the end of abandoned uploads; nil is the time since Open.
+	Uptime func() time.Duration
 	// Log gets what nobody can be told in an error; nil is slog.Default.
 	Log *slog.Logger
 }
 
 // Store is a directory store. Its methods may be called from any goroutine.
 type Store struct {
-	fs   FS
-	now  func() time.Time
-	log  *slog.Logger
-	lock File
+	fs     FS
+	now    func() time.Time
+	uptime func() time.Duration
+	log    *slog.Logger
+	lock   File
 
 	names   sync.Mutex      // serialises changes of names
 	settled map[string]bool // guarded by names: groups of which the entry is durable
 	visible sync.RWMutex    // see the package's documentation
 
 	mu      sync.Mutex
-	open    map[store.ID]*upload // guarded by mu
-	spoiled map[store.ID]bool    // guarded by mu: uploads that failed and could not be moved away
+	open    map[store.ID]*upload     // guarded by mu
+	idle    map[store.ID]observation // guarded by mu: unfinished uploads that nobody has open
+	expired time.Duration            // guarded by mu: when idle was looked through last
+	spoiled map[store.ID]bool        // guarded by mu: uploads that failed and could not be moved away
 
 	receipts *receiptLog
 	trash    trash
@@ -68,11 +73,15 @@ type Store struct {
 // undecided. ErrLocked when another server has it open.
 func Open(directory string, config Config) (*Store, error) {
 	s := &Store{
-		fs: config.FS, now: config.Now, log: config.Log,
-		settled: map[string]bool{}, open: map[store.ID]*upload{}, spoiled: map[store.ID]bool{},
+		fs: config.FS, now: config.Now, uptime: config.Uptime, log: config.Log,
+		settled: map[string]bool{}, open: map[store.ID]*upload{}, idle: map[store.ID]observation{}, spoiled: map[store.ID]bool{},
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.uptime == nil {
+		begin := time.Now()
+		s.uptime = func() time.Duration { return time.Since(begin) }
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -174,20 +183,20 @@ func (s *Store) makeFile(name string, content []byte) error {
 	}
 	temp := s.trash.next()
 	defer s.trash.release(temp)
-	if err := s.writeFile(temp, content); err != nil {
+	if err := s.writeFile(temp, content, true); err != nil {
 		return err
 	}
 	return s.fs.Rename(temp, name, RenameReplace)
 }
 
-// writeFile makes a file with durable content; its directory is still to be synced.
-func (s *Store) writeFile(name string, content []byte) error {
+// writeFile makes a file, with durable content when that is asked for; its directory is still to be synced.
+func (s *Store) writeFile(name string, content []byte, durable bool) error {
 	f, err := s.fs.Create(name)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteAt(content, 0)
-	if err == nil {
+	if err == nil && durable {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())

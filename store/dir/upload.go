@@ -63,6 +63,7 @@ func (s *Store) Begin(ctx context.Context, spec store.Spec) (store.Upload, *stor
 	// An upload may be moved away only when no intent of its id is in the log.
 	err = s.receipts.repair()
 	if err == nil {
+		s.expire()
 		err = s.peekPlace(spec.Name, spec.IfAbsent)
 	}
 	if err == nil {
@@ -233,6 +234,16 @@ func (u *upload) Durable() []store.Range {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.table.durable()
+}
+
+// Recorded returns what is recorded of a cell.
+func (u *upload) Recorded(index int) (store.Cell, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if index < 0 || index >= u.table.n || !u.table.has(index) {
+		return store.Cell{}, false
+	}
+	return u.table.get(index).cell, true
 }
 
 // Write stores a cell; see store.Upload.
@@ -420,6 +431,7 @@ func (u *upload) over() {
 func (u *upload) leave() {
 	u.over()
 	u.closeFiles()
+	u.s.idleSince(u.spec.ID)
 	u.s.unclaim(u)
 }
 
@@ -449,6 +461,7 @@ func (u *upload) moveAside() error {
 		u.s.spoiled[u.spec.ID] = true
 	} else {
 		delete(u.s.spoiled, u.spec.ID)
+		delete(u.s.idle, u.spec.ID)
 	}
 	return err
 }

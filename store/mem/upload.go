@@ -56,6 +56,20 @@ func (u *upload) Durable() []store.Range {
 	return list
 }
 
+// Recorded returns what is recorded of a cell.
+func (u *upload) Recorded(index int) (store.Cell, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if index < 0 || index >= u.a.cells || !u.hasLocked(index) {
+		return store.Cell{}, false
+	}
+	c := store.Cell{Index: index, CRC: u.a.crc[index]}
+	if u.a.leaf != nil {
+		c.Leaf = u.a.leaf[index]
+	}
+	return c, true
+}
+
 // Sync makes what is written findable by a Begin with Resume.
 func (u *upload) Sync(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {

@@ -149,7 +149,7 @@ _RECEIPT: dict[str, tuple[Check, bool]] = {
     "codec_why": (_text, _optional),
     "validated": (_one_of("full", "header"), _optional),
     "digest": (_digest, _required),
-    "durability": (_one_of("durable", "memory"), _required),
+    "durability": (_one_of("durable", "relaxed", "memory"), _required),
     "created": (_time, _required),
 }
 _NAME: dict[str, tuple[Check, bool]] = {"name": (_text, _required)}

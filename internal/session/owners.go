@@ -1,0 +1,90 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"ndferry/store"
+)
+
+// Owners knows which executor has a resumable transfer open, so that a client that lost its connection need not wait until the
+// server notices: the newest connection of a transfer wins, and the older one is ended (spec/WIRE.md §5.1). Safe for several
+// goroutines; the zero value is ready, and a nil *Owners knows nobody.
+type Owners struct {
+	mu sync.Mutex
+	of map[store.ID]owner // guarded by mu
+}
+
+type owner struct {
+	e    *Executor
+	gone chan struct{} // closed when the executor has let go
+}
+
+// fenceTime is how long the older connection may take to let go of a transfer.
+const fenceTime = 5 * time.Second
+
+// Share makes the executor one of those that o knows. kick must end its connection, and may be called from any goroutine.
+func (e *Executor) Share(o *Owners, kick func()) { e.owners, e.kick = o, kick }
+
+// claim makes e the owner of an open transfer.
+func (o *Owners) claim(id store.ID, e *Executor) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.of == nil {
+		o.of = map[store.ID]owner{}
+	}
+	o.of[id] = owner{e: e, gone: make(chan struct{})}
+}
+
+// release tells that e has let go of a transfer.
+func (o *Owners) release(id store.ID, e *Executor) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if w, ok := o.of[id]; ok && w.e == e {
+		close(w.gone)
+		delete(o.of, id)
+	}
+}
+
+// fence ends the connection that has the transfer open and waits until it let go. It tells whether another attempt is worth it.
+func (o *Owners) fence(ctx context.Context, id store.ID, e *Executor) bool {
+	if o == nil {
+		return false
+	}
+	o.mu.Lock()
+	w, ok := o.of[id]
+	o.mu.Unlock()
+	if !ok || w.e == e || w.e.kick == nil {
+		return false
+	}
+	w.e.kick()
+	late := time.NewTimer(fenceTime)
+	defer late.Stop()
+	select {
+	case <-w.gone:
+		return true
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// beginOwned opens the upload of a PUT. One with Resume takes it from an older connection.
+func (e *Executor) beginOwned(ctx context.Context, spec *store.Spec) (store.Upload, *store.Receipt, error) {
+	up, receipt, err := e.store.Begin(ctx, *spec)
+	if spec.Resume && errors.Is(err, store.ErrBusy) && e.owners.fence(ctx, spec.ID, e) {
+		up, receipt, err = e.store.Begin(ctx, *spec)
+	}
+	if up != nil && spec.Resume {
+		e.owners.claim(spec.ID, e)
+	}
+	return up, receipt, err
+}

@@ -1,0 +1,26 @@
+# What must hold when things break. faults is the campaign; the gate runs short forms of the same tests (TestGate…).
+
+FAULT_SEED ?= 1
+CUTS ?= 2500
+
+.PHONY: faults faults-powercut faults-kills faults-crash faults-errno faults-flips faults-resume
+
+faults: faults-crash faults-errno faults-flips faults-resume faults-kills faults-powercut ## every fault test at full length
+
+faults-powercut: ## cut the power under load: 2 x CUTS, on ext4 and xfs; needs root
+	go test -tags gate ./internal/worker -run '^TestGatePowerCut$$' -count 1 -v -timeout 55m -powercuts $(CUTS) -powercut-seed $(FAULT_SEED) | scripts/faultlines powercut
+
+faults-kills: ## kill server and client processes
+	go test -tags gate ./internal/worker -run '^TestGateKills$$' -count 1 -v -timeout 20m -kill-rounds 100 -kill-seed $(FAULT_SEED) | scripts/faultlines kills
+
+faults-crash: ## disks that a power cut could leave, in memory
+	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crashes 550 -crash-seed $(FAULT_SEED) | scripts/faultlines store-powercut
+
+faults-errno: ## every call of the store's file system fails once
+	go test ./store/dir -run '^(TestEveryCallFails|TestDeadAtEveryCall)$$' -count 1 -v -timeout 20m | scripts/faultlines store-errno
+
+faults-flips: ## every bit of a small node, every length
+	go test ./store/dir -run '^TestEveryBitFlipped$$' -count 1 -v | scripts/faultlines store-flips
+
+faults-resume: ## puts and gets over lines that break
+	go test ./internal/worker -run '^TestResumeAfterCuts$$' -count 1 -v | scripts/faultlines resume
