@@ -92,7 +92,8 @@ func (lc *loopConn) changed() {
 
 // submit runs an operation here when it is quick and nothing is before it, else on a worker.
 func (lc *loopConn) submit(op session.Operation) {
-	if lc.running == 0 && len(lc.jobs) == 0 && lc.ex.Quick(&op) {
+	waits := op.Job == session.Begin && op.Spec.Resume // for an older connection, which this loop may have to end
+	if !waits && lc.running == 0 && len(lc.jobs) == 0 && lc.ex.Quick(&op) {
 		lc.ses.OnDone(op.ID, lc.run(op))
 		return
 	}
