@@ -171,7 +171,7 @@ func (c *Client) receive(sink Sink, progress func(done, total int64)) (*Stat, er
 	}
 	if len(in.meta.Codecs) > 0 {
 		in.decoder = newDecoder(&in.download)
-		defer in.decoder.stop()
+		defer in.decoder.keep()
 	}
 	total := in.stat.Bytes
 	for {
