@@ -29,7 +29,7 @@ const (
 	Ping   Kind = 2
 	Pong   Kind = 3
 	Fail   Kind = 4 // ERROR
-	GoAway Kind = 5 // reserved
+	GoAway Kind = 5 // sent by servers, skipped by receivers so far
 	Auth   Kind = 6 // reserved
 	Credit Kind = 7
 

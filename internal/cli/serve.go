@@ -36,6 +36,9 @@ type serveFlags struct {
 	drain    time.Duration
 	mode     modeValue
 	insecure bool
+	driver   string
+	budget   sizeValue
+	conns    int
 	validate string
 }
 
@@ -53,7 +56,9 @@ the time of --drain; a second one ends the server at once.
 Nobody is authenticated yet: whoever reaches a TCP address may read, replace
 and remove every array. An address that other machines could reach needs
 --insecure-no-auth. A Unix socket is for this user and root unless
---socket-mode lets others write to it; unix://@name is for this user and root.`,
+--socket-mode lets others write to it; unix://@name is for this user and root.
+
+Limits: ` + worker.LimitsHelp + `.`,
 		Example: `  ndferry serve --store /srv/arrays
   ndferry serve --store mem: --listen tcp://127.0.0.1:0 --listen unix:///run/ndferry/sock`,
 		Args: cobra.NoArgs,
@@ -64,6 +69,10 @@ and remove every array. An address that other machines could reach needs
 	cmd.Flags().IntVar(&flags.workers, "workers", 0, "worker processes; only 0, none besides this one, is known yet")
 	cmd.Flags().DurationVar(&flags.drain, "drain", 30*time.Second, "how long what is in flight may take to finish at the end")
 	cmd.Flags().Var(&flags.mode, "socket-mode", "permission of Unix sockets")
+	cmd.Flags().Var(&flags.budget, "buffers", "most that arrays on their way to and from the store may take; 0B is a quarter of the machine's memory, at most 2 GiB")
+	cmd.Flags().IntVar(&flags.conns, "max-conns", 0, "most connections at once; more wait; 0 is what the limit of descriptors allows")
+	cmd.Flags().StringVar(&flags.driver, "driver", worker.LoopDriver, "what drives connections: loop or goroutine")
+	cmd.Flags().MarkHidden("driver")
 	cmd.Flags().StringVar(&flags.validate, "validate", session.ValidateFull,
 		"what is checked of a compressed chunk before it counts as received: full decodes it, header only looks at its header")
 	cmd.Flags().BoolVar(&flags.insecure, "insecure-no-auth", false, "allow addresses that other machines may reach")
@@ -86,6 +95,10 @@ func (f *serveFlags) check() ([]client.Addr, error) {
 		return nil, usageErrorf("serve: --mem-limit is for --store mem:, not %s", f.store)
 	case f.workers != 0:
 		return nil, usageErrorf("serve: --workers %d: worker processes come in a later version; use 0", f.workers)
+	case f.driver != worker.LoopDriver && f.driver != worker.GoroutineDriver:
+		return nil, usageErrorf("serve: --driver %q: want %s or %s", f.driver, worker.LoopDriver, worker.GoroutineDriver)
+	case f.conns < 0:
+		return nil, usageErrorf("serve: --max-conns %d: want a number that is not negative", f.conns)
 	case f.validate != session.ValidateFull && f.validate != session.ValidateHeader:
 		return nil, usageErrorf("serve: --validate %q: want full or header", f.validate)
 	case f.drain < 0:
@@ -120,7 +133,10 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 		return storeError(flags.store, err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	srv := worker.New(st, worker.Config{Session: session.Config{Software: "ndferry " + buildVersion(), Validate: flags.validate}, Log: a.log})
+	srv := worker.New(st, worker.Config{
+		Session: session.Config{Software: "ndferry " + buildVersion(), Validate: flags.validate}, Log: a.log,
+		Driver: flags.driver, Memory: int64(flags.budget), Conns: flags.conns,
+	})
 	info := serveInfo{Store: flags.store, PID: os.Getpid()}
 	listeners, err := a.listen(ctx, flags, addrs, &info)
 	if err != nil {

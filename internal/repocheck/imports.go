@@ -62,6 +62,8 @@ var Arrows = []Arrow{
 		Why:   "bytes in, actions out: the same session runs under the loop, a goroutine, a test and a simulation"},
 	{From: "internal/bench", Extra: []string{xsys, json},
 		Why: "measures processes from outside, so that it measures ours and others alike"},
+	{From: "internal/bench/cmd/ndload", To: []string{"client", "array", "wire"}, Extra: []string{json},
+		Why: "a crowd of clients, good and bad, to load a server with"},
 	{From: "internal/bench/transfer", To: []string{"internal/bench", "client", "array"},
 		Why: "the client's side of bench transfer, which is the product's own"},
 	{From: "bench/peers/ours", To: []string{"client", "array"},

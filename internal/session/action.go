@@ -43,6 +43,7 @@ const (
 type Payload struct {
 	Verdict Verdict
 	Memory  []byte // of exactly the header's length
+	Full    bool   // Wait: for memory, which others may have to give back
 }
 
 func (s *Session) push(a Action) { s.actions = append(s.actions, a) }
@@ -65,7 +66,7 @@ func (s *Session) send(h wire.Header, message any) {
 	if message != nil {
 		payload = wire.Encode(message)
 	}
-	urgent := h.Kind == wire.Pong || h.Kind == wire.Credit
+	urgent := h.Kind == wire.Pong || h.Kind == wire.Credit || h.Kind == wire.GoAway
 	s.push(Action{Do: Send, Segments: [][]byte{wire.AppendFrame(nil, h, payload)}, Urgent: urgent, Stream: h.Stream})
 }
 

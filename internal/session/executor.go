@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ndferry/array"
@@ -21,6 +22,7 @@ type Executor struct {
 	kick   func() // ends the connection
 	now    func() time.Time
 	ctx    context.Context
+	held   atomic.Int64 // bytes of the pool
 
 	headerOnly bool // as Validate says; immutable after the first operation
 
@@ -74,11 +76,16 @@ func (e *Executor) Take(stream uint32, cell, size int) (p []byte, lent bool) {
 			return p, true
 		}
 	}
-	return e.pool.Take(size), false
+	p = e.pool.TryTake(size, e.held.Load())
+	e.held.Add(int64(cap(p)))
+	return p, false
 }
 
 // Give implements Memory.
-func (e *Executor) Give(p []byte) { e.pool.Give(p) }
+func (e *Executor) Give(p []byte) {
+	e.held.Add(-int64(cap(p)))
+	e.pool.Give(p)
+}
 
 // Abandon cancels what runs for the stream.
 func (e *Executor) Abandon(stream uint32) {
@@ -87,6 +94,13 @@ func (e *Executor) Abandon(stream uint32) {
 	if cancel := e.cancel[stream]; cancel != nil {
 		cancel()
 	}
+}
+
+// Idle tells that nothing is open, so that Close would do nothing.
+func (e *Executor) Idle() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.uploads)+len(e.arrays) == 0
 }
 
 // Close gives up what is open. Nothing may run any more.
@@ -294,8 +308,9 @@ func (e *Executor) read(ctx context.Context, op Operation) Result {
 		return Result{Err: fmt.Errorf("cell %d has %d stored bytes: %w", op.Cell.Index, n, store.ErrIntegrity)}
 	}
 	data := e.pool.Take(n)
+	e.held.Add(int64(cap(data)))
 	if err := a.Read(ctx, op.Cell.Index, data); err != nil {
-		e.pool.Give(data)
+		e.Give(data)
 		return Result{Err: err}
 	}
 	if a.Info().Digest == store.DigestNone {

@@ -144,7 +144,7 @@ func (s *Session) onChunk(h wire.Header) Payload {
 		}
 		memory, lent := s.mem.Take(h.Stream, int(h.Index), int(h.Length))
 		if memory == nil {
-			return Payload{Verdict: Wait}
+			return Payload{Verdict: Wait, Full: true}
 		}
 		s.outstanding += wire.Cost(h.Raw)
 		s.cell, s.lent = memory, lent

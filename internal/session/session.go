@@ -106,6 +106,9 @@ func newSession(cfg Config, mem Memory) *Session {
 // Closed tells that a Close was pushed: no input has an effect any more but OnDone and OnSent, which free memory.
 func (s *Session) Closed() bool { return s.closed }
 
+// Greeted tells that the peer has said HELLO.
+func (s *Session) Greeted() bool { return s.greeted }
+
 // Idle tells that no operation is open.
 func (s *Session) Idle() bool { return len(s.puts)+len(s.gets)+len(s.calls) == 0 }
 
@@ -354,8 +357,11 @@ func (s *Session) onCancel(h wire.Header) Payload {
 }
 
 // Drain ends the session: at once when force is set or nothing is open, otherwise when what is open has ended. New requests
-// are refused with a retryable error.
+// are refused with a retryable error; the peer is told so by GOAWAY.
 func (s *Session) Drain(force bool) {
+	if s.greeted && !s.draining && !s.closed {
+		s.send(wire.Header{Kind: wire.GoAway}, nil)
+	}
 	s.draining = true
 	if s.closed {
 		return

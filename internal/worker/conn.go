@@ -36,6 +36,7 @@ type conn struct {
 	timer   *time.Timer         // guarded by mu
 	closing bool                // guarded by mu; the session wants to close when out is empty
 	dead    bool                // guarded by mu; reading or writing failed
+	ticket  *ticket
 	started time.Time
 	tasks   sync.WaitGroup // worker and writer goroutines
 }
@@ -68,7 +69,20 @@ func (c *conn) serve() {
 
 // frame reads one frame and tells whether there may be another.
 func (c *conn) frame() bool {
-	head, err := c.in.Peek(wire.HeaderSize)
+	head, err := c.in.Peek(1)
+	if err == nil && c.in.Buffered() < wire.HeaderSize {
+		c.deadline(time.Now().Add(c.srv.cfg.Frame))
+		head, err = c.in.Peek(wire.HeaderSize)
+		c.deadline(time.Time{})
+	} else if err == nil {
+		head, err = c.in.Peek(wire.HeaderSize)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // also when the session closes: then this says nothing
+		c.mu.Lock()
+		c.ses.BadHeader(wire.Failf(wire.CodeDeadline, "a frame's header took longer than %v", c.srv.cfg.Frame))
+		c.act()
+		c.mu.Unlock()
+	}
 	if err != nil {
 		if len(head) > 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
 			c.srv.cfg.Log.Debug("connection ended inside of a header", "peer", c.peer(), "err", err)
@@ -78,6 +92,10 @@ func (c *conn) frame() bool {
 	}
 	h, err := wire.ParseHeader(head)
 	c.in.Discard(wire.HeaderSize)
+	if err == nil && h.Kind != wire.Chunk && h.Length > smallFrame {
+		c.srv.reserveUnread(int64(h.Length))
+		defer c.srv.unread.Release(int64(h.Length))
+	}
 	p, ok := c.header(h, err)
 	if !ok {
 		return false
@@ -100,8 +118,20 @@ func (c *conn) frame() bool {
 	default:
 		c.ses.OnPayload(crc, want, status)
 	}
+	if c.ses.Greeted() {
+		c.ticket.greeted()
+	}
 	c.act()
 	return !c.ses.Closed()
+}
+
+// deadline sets when reading ends, unless the connection is closing: then it has ended.
+func (c *conn) deadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.nc.SetReadDeadline(t)
+	}
 }
 
 // header asks the session what to do with a frame, and waits while it says so.
@@ -116,6 +146,13 @@ func (c *conn) header(h wire.Header, err error) (session.Payload, bool) {
 	p := c.ses.OnHeader(h)
 	c.act()
 	for p.Verdict == session.Wait && !c.dead {
+		if p.Full {
+			c.srv.pool.Await(false, func() {
+				c.mu.Lock()
+				c.changed.Broadcast()
+				c.mu.Unlock()
+			})
+		}
 		c.changed.Wait()
 		p = c.ses.OnHeader(h)
 		c.act()

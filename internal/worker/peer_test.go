@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -125,4 +126,29 @@ func (u *upload) chunk(stream uint32, i int) []byte {
 
 func (u *upload) finish(stream uint32) []byte {
 	return wire.AppendFrame(nil, wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: stream, Index: 2}, nil)
+}
+
+func (p *peer) wantGoAway() {
+	p.t.Helper()
+	if f := p.next(); f.Kind != wire.GoAway || len(f.Payload) > 0 {
+		p.t.Errorf("got %v %s, want GOAWAY", f.Kind, f.Payload)
+	}
+}
+
+// sockets is a connected pair of Unix sockets.
+func sockets(t testing.TB) (near, far net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "pair"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if near, err = net.Dial("unix", ln.Addr().String()); err == nil {
+		far, err = ln.Accept()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	return near, far
 }

@@ -16,28 +16,53 @@ import (
 type Config struct {
 	Session session.Config
 	Log     *slog.Logger  // default slog.Default()
-	Frame   time.Duration // time for each 64 KiB inside a frame; default 10 s
-	Stall   time.Duration // time for a peer to take a cell; default 2 min
+	Driver  string        // "loop", the default, or "goroutine"; what has no descriptor of its own is driven by goroutines anyway
+	Frame   time.Duration // time for each 64 KiB inside a frame; default DefaultFrame
+	Stall   time.Duration // time for a peer to take a cell; default DefaultStall
+	Memory  int64         // bytes of cells and messages on their way to and from the store; default DefaultMemory()
+	Conns   int           // connections at once; more wait to be accepted; default DefaultConns()
+
+	PerAddress int // connections at once from one address that is not of this host; more are closed; default DefaultPerAddress
 }
+
+// Drivers that Config names.
+const (
+	LoopDriver      = "loop"
+	GoroutineDriver = "goroutine"
+)
 
 func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
 	if c.Frame <= 0 {
-		c.Frame = 10 * time.Second
+		c.Frame = DefaultFrame
 	}
 	if c.Stall <= 0 {
-		c.Stall = 2 * time.Minute
+		c.Stall = DefaultStall
+	}
+	if c.Driver == "" {
+		c.Driver = LoopDriver
+	}
+	if c.Memory <= 0 {
+		c.Memory = DefaultMemory()
+	}
+	if c.Conns <= 0 {
+		c.Conns = DefaultConns()
+	}
+	if c.PerAddress <= 0 {
+		c.PerAddress = DefaultPerAddress
 	}
 	return c
 }
 
 // Server serves a store on any number of listeners. Its methods may be called from any goroutine.
 type Server struct {
-	cfg   Config
-	store store.Store
-	pool  session.Pool
+	cfg    Config // immutable after New but for Driver, which is guarded by mu
+	store  store.Store
+	pool   session.Pool // cells
+	unread session.Pool // control frames that are being received
+	admit  *admission
 
 	owners session.Owners
 
@@ -45,15 +70,25 @@ type Server struct {
 	cancel context.CancelFunc
 
 	mu        sync.Mutex
-	conns     map[*conn]struct{}        // guarded by mu
+	loop      *loopDriver               // guarded by mu; started by the first connection that it can drive
+	conns     map[driven]struct{}       // guarded by mu
 	listeners map[net.Listener]struct{} // guarded by mu
 	draining  bool                      // guarded by mu
 	done      sync.WaitGroup            // connections
 }
 
+// driven is a connection under either driver.
+type driven interface {
+	// drain ends it: at once when nothing is open or when it is forced, else when what is open has ended.
+	drain(force bool)
+}
+
 // New returns a server over st, which stays the caller's to close, after Shutdown.
 func New(st store.Store, cfg Config) *Server {
-	s := &Server{cfg: cfg.withDefaults(), store: st, conns: map[*conn]struct{}{}, listeners: map[net.Listener]struct{}{}}
+	s := &Server{cfg: cfg.withDefaults(), store: st, conns: map[driven]struct{}{}, listeners: map[net.Listener]struct{}{}}
+	s.pool.Limit(s.cfg.Memory)
+	s.unread.Limit(s.cfg.Memory / unreadShare)
+	s.admit = newAdmission(s.cfg.Conns, s.cfg.PerAddress)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -73,6 +108,9 @@ func (s *Server) Serve(ln net.Listener) error {
 	s.mu.Unlock()
 	pause := time.Duration(0)
 	for {
+		if !s.admit.wait() {
+			return ErrServerClosed
+		}
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
@@ -100,25 +138,66 @@ func (s *Server) closing() bool {
 	return s.draining
 }
 
-// ServeConn takes nc, which the server closes, and returns at once.
+// ServeConn takes nc, which the server closes, and returns when the loop has taken it, or at once. A connection over a limit is closed.
 func (s *Server) ServeConn(nc net.Conn) {
-	c := newConn(s, nc)
-	s.mu.Lock()
-	if s.draining {
-		s.mu.Unlock()
+	addr := ""
+	if a := nc.RemoteAddr(); a != nil {
+		addr = a.String()
+	}
+	t := s.admit.enter(addr)
+	if t == nil {
+		s.cfg.Log.Debug("connection refused: over a limit", "peer", addr)
 		nc.Close()
 		return
 	}
-	s.conns[c] = struct{}{}
-	s.done.Add(1)
-	s.mu.Unlock()
-	go func() {
-		defer s.done.Done()
-		c.serve()
-		s.mu.Lock()
-		delete(s.conns, c)
+	s.mu.Lock()
+	if s.draining {
 		s.mu.Unlock()
+		t.leave()
+		nc.Close()
+		return
+	}
+	s.done.Add(1)
+	if pollable(nc) && s.looping() != nil {
+		if fd, ok := descriptor(nc); ok {
+			lc := newLoopConn(s.loop, t)
+			s.conns[lc] = struct{}{}
+			s.mu.Unlock()
+			lc.d.adopt(fd, lc)
+			return
+		}
+	}
+	defer s.mu.Unlock()
+	c := newConn(s, nc)
+	c.ticket = t
+	s.conns[c] = struct{}{}
+	go func() {
+		c.serve()
+		s.forget(c, t)
 	}()
+}
+
+// looping returns the loop, which it starts, or nil when connections are driven by goroutines. Called with mu held.
+func (s *Server) looping() *loopDriver {
+	if s.loop == nil && s.cfg.Driver == LoopDriver {
+		d, err := startLoop(s)
+		if err != nil {
+			s.cfg.Log.Error("no event loop: connections are driven by goroutines", "err", err)
+			s.cfg.Driver = GoroutineDriver
+			return nil
+		}
+		s.loop = d
+	}
+	return s.loop
+}
+
+// forget ends the account of a connection that holds nothing any more.
+func (s *Server) forget(c driven, t *ticket) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	t.leave()
+	s.done.Done()
 }
 
 // Shutdown stops accepting, lets what is in flight finish until ctx ends, tells the rest to try again, and returns when every
@@ -126,6 +205,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
+	s.admit.close()
 	for ln := range s.listeners {
 		ln.Close()
 	}
@@ -134,7 +214,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	finished := make(chan struct{})
-	go func() { s.done.Wait(); close(finished) }()
+	go func() {
+		s.done.Wait()
+		if s.loop != nil { // nobody starts one any more
+			s.loop.stop()
+		}
+		close(finished)
+	}()
 	select {
 	case <-finished:
 		s.cancel()
@@ -149,4 +235,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.cancel()
 	<-finished
 	return ctx.Err()
+}
+
+// reserveUnread waits until a control frame of n bytes may be received.
+func (s *Server) reserveUnread(n int64) {
+	for !s.unread.Reserve(n) {
+		free := make(chan struct{})
+		s.unread.Await(false, func() { close(free) })
+		<-free
+	}
 }

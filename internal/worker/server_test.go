@@ -26,6 +26,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// drivers are what every test of a conversation runs under.
+var drivers = []string{LoopDriver, GoroutineDriver}
+
+// eachDriver runs a test under every driver.
+func eachDriver(t *testing.T, test func(t *testing.T, driver string)) {
+	for _, driver := range drivers {
+		t.Run(driver, func(t *testing.T) { test(t, driver) })
+	}
+}
+
 // stores are the back ends that the server is tested over.
 var stores = map[string]func(t testing.TB) store.Store{
 	"mem": func(t testing.TB) store.Store { return mem.New(mem.Config{}) },
@@ -112,12 +122,14 @@ func random(t testing.TB, rng *rand.Rand, dt string, shape array.Shape, order ar
 }
 
 // TestRoundTrip carries every dtype, order and class of shape through the server and back.
-func TestRoundTrip(t *testing.T) {
+func TestRoundTrip(t *testing.T) { eachDriver(t, testRoundTrip) }
+
+func testRoundTrip(t *testing.T, driver string) {
 	dtypes := []string{"|b1", "|i1", "|u1", "<i2", ">i2", "<u2", ">u4", "<i4", "<i8", ">u8", "<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "<c8", ">c16"}
 	shapes := []array.Shape{{}, {0}, {3, 0, 2}, {1}, {1000}, {2, 10007}, {64, 33}, {5, 1, 1, 7, 30}}
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			_, addr := serve(t, open(t), Config{})
+			_, addr := serve(t, open(t), Config{Driver: driver})
 			c := dial(t, addr)
 			ctx := context.Background()
 			seed := uint64(time.Now().UnixNano())
@@ -165,10 +177,12 @@ func TestRoundTrip(t *testing.T) {
 }
 
 // TestManyClients has clients write, read, list and delete beside each other; what one reads is always one whole array of one writer.
-func TestManyClients(t *testing.T) {
+func TestManyClients(t *testing.T) { eachDriver(t, testManyClients) }
+
+func testManyClients(t *testing.T, driver string) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			_, addr := serve(t, open(t), Config{})
+			_, addr := serve(t, open(t), Config{Driver: driver})
 			var wg sync.WaitGroup
 			for w := range 6 {
 				wg.Go(func() {
@@ -224,8 +238,10 @@ func work(c *client.Client, w byte, rounds int) error {
 }
 
 // TestClientErrors checks that a refused call leaves the connection usable.
-func TestClientErrors(t *testing.T) {
-	_, addr := serve(t, mem.New(mem.Config{Limit: 64 << 20}), Config{})
+func TestClientErrors(t *testing.T) { eachDriver(t, testClientErrors) }
+
+func testClientErrors(t *testing.T, driver string) {
+	_, addr := serve(t, mem.New(mem.Config{Limit: 64 << 20}), Config{Driver: driver})
 	c := dial(t, addr)
 	ctx := context.Background()
 	small := random(t, rand.New(rand.NewPCG(1, 1)), "<f4", array.Shape{1000}, nil)
@@ -296,22 +312,26 @@ func TestContext(t *testing.T) {
 }
 
 // TestShutdown lets a transfer in flight finish, closes idle clients, and refuses what is new.
-func TestShutdown(t *testing.T) {
+func TestShutdown(t *testing.T) { eachDriver(t, testShutdown) }
+
+func testShutdown(t *testing.T, driver string) {
 	st := mem.New(mem.Config{})
-	srv := New(st, Config{})
-	near, far := net.Pipe()
+	srv := New(st, Config{Driver: driver})
+	near, far := sockets(t)
 	srv.ServeConn(far)
 	raw := newPeer(t, near)
 	a := newUpload(t, "a", 1)
 	raw.send(a.put(1), a.chunk(1, 0))
 	raw.ping()
-	idle, idleFar := net.Pipe()
+	idle, idleFar := sockets(t)
 	srv.ServeConn(idleFar)
 	idlePeer := newPeer(t, idle)
 	idlePeer.ping()
 	done := make(chan error, 1)
 	go func() { done <- srv.Shutdown(context.Background()) }()
+	idlePeer.wantGoAway()
 	idlePeer.wantEnd()
+	raw.wantGoAway()
 	raw.send(a.chunk(1, 1), a.finish(1))
 	if f := raw.next(); f.Kind != wire.Receipt {
 		t.Errorf("in flight: %v %s", f.Kind, f.Payload)
@@ -326,10 +346,12 @@ func TestShutdown(t *testing.T) {
 }
 
 // TestShutdownForced tells a transfer that does not finish in time to try again.
-func TestShutdownForced(t *testing.T) {
+func TestShutdownForced(t *testing.T) { eachDriver(t, testShutdownForced) }
+
+func testShutdownForced(t *testing.T, driver string) {
 	st := mem.New(mem.Config{})
-	srv := New(st, Config{})
-	near, far := net.Pipe()
+	srv := New(st, Config{Driver: driver})
+	near, far := sockets(t)
 	srv.ServeConn(far)
 	raw := newPeer(t, near)
 	a := newUpload(t, "a", 1)
@@ -343,6 +365,7 @@ func TestShutdownForced(t *testing.T) {
 		}
 		st.Close()
 	}()
+	raw.wantGoAway()
 	raw.wantError(wire.CodeShutdown)
 	raw.wantEnd()
 }

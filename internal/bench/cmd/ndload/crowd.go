@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ndferry/wire"
+)
+
+// crowd is the connections that transfer nothing.
+type crowd struct {
+	network, address string
+	tasks            sync.WaitGroup
+	aborted, silent  atomic.Int64
+	mu               sync.Mutex
+	conns            []net.Conn // guarded by mu
+}
+
+// gather connects the idle and the slow, and starts those that come again and again.
+func (l *load) gather(network, address string) (*crowd, error) {
+	c := &crowd{network: network, address: address}
+	for i := range l.idle + l.slow {
+		nc, err := c.greet()
+		if err != nil {
+			return nil, fmt.Errorf("client %d: %w", i, err)
+		}
+		c.conns = append(c.conns, nc)
+	}
+	if slow := c.conns[l.idle:]; len(slow) > 0 {
+		c.tasks.Go(func() { c.trickle(l, slow) })
+	}
+	for range l.aborts {
+		c.tasks.Go(func() { c.abort(l) })
+	}
+	for range l.silent {
+		c.tasks.Go(func() { c.say(l) })
+	}
+	return c, nil
+}
+
+func hello() []byte {
+	return wire.AppendFrame(nil, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, wire.Encode(wire.NewHello("ndload", wire.MaxCredit)))
+}
+
+// greet connects and exchanges HELLO.
+func (c *crowd) greet() (net.Conn, error) {
+	nc, err := net.Dial(c.network, c.address)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := nc.Write(hello()); err != nil {
+		return nil, err
+	}
+	head := make([]byte, wire.HeaderSize)
+	if _, err := io.ReadFull(nc, head); err != nil {
+		return nil, err
+	}
+	h, err := wire.ParseHeader(head)
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.CopyN(io.Discard, nc, int64(h.Length)+wire.TrailerSize)
+	return nc, err
+}
+
+// trickle sends a byte a second of a request; who is thrown out comes again.
+func (c *crowd) trickle(l *load, slow []net.Conn) {
+	frame := wire.AppendFrame(nil, wire.Header{Kind: wire.Put, Flags: wire.Critical, Stream: 1}, make([]byte, 60<<10))
+	for i := 0; l.ctx.Err() == nil; i++ {
+		for k, nc := range slow {
+			if _, err := nc.Write(frame[i : i+1]); err != nil {
+				nc.Close()
+				if slow[k], err = c.greet(); err != nil {
+					return
+				}
+			}
+		}
+		wait(l.ctx, time.Second)
+	}
+}
+
+// abort connects, begins a frame and resets.
+func (c *crowd) abort(l *load) {
+	for l.ctx.Err() == nil {
+		nc, err := net.Dial(c.network, c.address)
+		if err != nil {
+			wait(l.ctx, 10*time.Millisecond)
+			continue
+		}
+		nc.Write([]byte("NDF1\x01"))
+		if t, ok := nc.(*net.TCPConn); ok {
+			t.SetLinger(0)
+		}
+		nc.Close()
+		c.aborted.Add(1)
+	}
+}
+
+// say holds a connection open until it is thrown out.
+func (c *crowd) say(l *load) {
+	for l.ctx.Err() == nil {
+		nc, err := net.Dial(c.network, c.address)
+		if err != nil {
+			wait(l.ctx, 10*time.Millisecond)
+			continue
+		}
+		c.mu.Lock()
+		c.conns = append(c.conns, nc)
+		c.mu.Unlock()
+		c.silent.Add(1)
+		io.Copy(io.Discard, nc)
+		nc.Close()
+	}
+}
+
+// leave closes all and notes how many there were.
+func (c *crowd) leave(l *load) {
+	c.mu.Lock()
+	for _, nc := range c.conns {
+		nc.Close()
+	}
+	c.mu.Unlock()
+	c.tasks.Wait()
+	if l.aborts > 0 {
+		l.figures["aborts"] = float64(c.aborted.Load())
+	}
+	if l.silent > 0 {
+		l.figures["silent"] = float64(c.silent.Load())
+	}
+}

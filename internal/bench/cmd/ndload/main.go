@@ -1,0 +1,259 @@
+// Ndload is a crowd of clients for benchmarks of a server: bulk transfers, small ones, one that asks for lists, idle ones, and
+// those of every bad habit, at once. It writes one line of JSON: numbers by name.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"ndferry/array"
+	"ndferry/client"
+)
+
+// load is one run.
+type load struct {
+	addr    string
+	bulk    int
+	bytes   int
+	op      string
+	list    bool
+	small   bool
+	idle    int
+	slow    int
+	silent  int
+	aborts  int
+	seconds float64
+
+	ctx      context.Context
+	counting atomic.Bool
+	mu       sync.Mutex
+	figures  map[string]float64 // guarded by mu
+	moved    []int64            // by bulk client, owned by it until the end
+}
+
+func main() {
+	l := &load{figures: map[string]float64{}}
+	flag.StringVar(&l.addr, "addr", client.DefaultAddr, "server")
+	flag.IntVar(&l.bulk, "bulk", 0, "clients that transfer arrays without end")
+	flag.IntVar(&l.bytes, "bytes", 32<<20, "bytes of their arrays")
+	flag.StringVar(&l.op, "op", "put", "put or get")
+	flag.BoolVar(&l.list, "list", false, "one client asks for a list and for an array's description 50 times a second")
+	flag.BoolVar(&l.small, "small", false, "one client puts and gets 4 KiB without end")
+	flag.IntVar(&l.idle, "idle", 0, "clients that say HELLO and nothing more")
+	flag.IntVar(&l.slow, "slow", 0, "clients that send a byte a second of a request")
+	flag.IntVar(&l.silent, "silent", 0, "clients that connect and say nothing, again and again")
+	flag.IntVar(&l.aborts, "aborts", 0, "clients that connect, begin a frame and reset, again and again")
+	flag.Float64Var(&l.seconds, "seconds", 5, "length, after all have connected; the first fifth is not counted")
+	flag.Parse()
+	if err := l.run(); err != nil {
+		fmt.Fprintln(os.Stderr, "ndload:", err)
+		os.Exit(1)
+	}
+}
+
+func (l *load) run() error {
+	a, err := client.ParseAddr(l.addr)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.ctx = ctx
+	defer cancel()
+	crowd, err := l.gather(a.Network, a.Address)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	failed := make(chan error, l.bulk+2)
+	start := func(f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil && ctx.Err() == nil {
+				failed <- err
+				cancel()
+			}
+		})
+	}
+	l.moved = make([]int64, l.bulk)
+	for i := range l.bulk {
+		start(func() error { return l.transfer(i) })
+	}
+	if l.list {
+		start(l.ask)
+	}
+	if l.small {
+		start(l.tiny)
+	}
+	length := time.Duration(l.seconds * float64(time.Second))
+	wait(ctx, length/5)
+	l.counting.Store(true)
+	began := time.Now()
+	wait(ctx, length)
+	l.counting.Store(false)
+	took := time.Since(began).Seconds()
+	cancel()
+	wg.Wait()
+	crowd.leave(l)
+	select {
+	case err := <-failed:
+		return err
+	default:
+	}
+	l.sum(took)
+	return json.MarshalWrite(os.Stdout, l.figures, json.Deterministic(true))
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// sum adds the bulk clients up: MB/s and Jain's index of fairness.
+func (l *load) sum(took float64) {
+	var sum, squares float64
+	for _, n := range l.moved {
+		sum += float64(n)
+		squares += float64(n) * float64(n)
+	}
+	if sum > 0 {
+		l.figures["goodput_MBps"] = sum / took / 1e6
+		l.figures["jain"] = sum * sum / (float64(len(l.moved)) * squares)
+		l.figures["moved_bytes"] = sum
+	}
+}
+
+func (l *load) dial() (*client.Client, error) {
+	return client.Dial(context.Background(), l.addr, client.Config{Timeout: time.Minute})
+}
+
+// counted counts cells as they are sent or arrive, so that a slow transfer counts before its end.
+type counted struct {
+	client.Array
+	l *load
+	n *int64
+}
+
+// Cell implements client.Source.
+func (c *counted) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
+	p, err := c.Array.Cell(g, i, buf)
+	if c.l.counting.Load() {
+		*c.n += int64(len(p))
+	}
+	return p, err
+}
+
+func (l *load) transfer(i int) error {
+	c, err := l.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	a, name := l.array(l.bytes), fmt.Sprintf("bulk/%d", i)
+	source := &counted{a, l, &l.moved[i]}
+	if l.op == "get" {
+		if _, err := c.Put(context.Background(), name, a, client.PutOptions{}); err != nil {
+			return err
+		}
+	}
+	into := make([]byte, l.bytes)
+	for l.ctx.Err() == nil {
+		if l.op == "get" {
+			if _, err := c.Get(l.ctx, name, client.GetOptions{Into: into}); err != nil {
+				return err
+			}
+			if l.counting.Load() {
+				l.moved[i] += int64(l.bytes)
+			}
+			continue
+		}
+		if _, err := c.PutFrom(l.ctx, name, source, client.PutOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *load) array(n int) client.Array {
+	dt, err := array.ParseDType("|u1")
+	if err != nil {
+		panic(err)
+	}
+	return client.Array{DType: dt, Shape: array.Shape{n}, Data: make([]byte, n)}
+}
+
+// latency writes the percentiles of what f takes.
+func (l *load) latency(name string, times []time.Duration) {
+	if len(times) == 0 {
+		return
+	}
+	slices.Sort(times)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.figures[name+"_p50_us"] = float64(times[len(times)/2].Nanoseconds()) / 1e3
+	l.figures[name+"_p99_us"] = float64(times[len(times)*99/100].Nanoseconds()) / 1e3
+	l.figures[name+"_n"] = float64(len(times))
+}
+
+func (l *load) ask() error {
+	c, err := l.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Put(context.Background(), "asked", l.array(100), client.PutOptions{}); err != nil {
+		return err
+	}
+	var lists, stats []time.Duration
+	for l.ctx.Err() == nil {
+		wait(l.ctx, 20*time.Millisecond)
+		begin := time.Now()
+		if _, err := c.List(l.ctx, ""); err != nil {
+			break
+		}
+		middle := time.Now()
+		if _, err := c.Stat(l.ctx, "asked"); err != nil {
+			break
+		}
+		if l.counting.Load() {
+			lists, stats = append(lists, middle.Sub(begin)), append(stats, time.Since(middle))
+		}
+	}
+	l.latency("ls", lists)
+	l.latency("stat", stats)
+	return nil
+}
+
+func (l *load) tiny() error {
+	c, err := l.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	a := l.array(4 << 10)
+	var puts, gets []time.Duration
+	for l.ctx.Err() == nil {
+		begin := time.Now()
+		if _, err := c.Put(l.ctx, "tiny", a, client.PutOptions{}); err != nil {
+			break
+		}
+		middle := time.Now()
+		if _, err := c.Get(l.ctx, "tiny", client.GetOptions{Into: a.Data}); err != nil {
+			break
+		}
+		if l.counting.Load() {
+			puts, gets = append(puts, middle.Sub(begin)), append(gets, time.Since(middle))
+		}
+	}
+	l.latency("put4k", puts)
+	l.latency("get4k", gets)
+	return nil
+}
