@@ -71,7 +71,7 @@ Limits: ` + worker.LimitsHelp + `.`,
 	cmd.Flags().Var(&flags.mode, "socket-mode", "permission of Unix sockets")
 	cmd.Flags().Var(&flags.budget, "buffers", "most that arrays on their way to and from the store may take; 0B is a quarter of the machine's memory, at most 2 GiB")
 	cmd.Flags().IntVar(&flags.conns, "max-conns", 0, "most connections at once; more wait; 0 is what the limit of descriptors allows")
-	cmd.Flags().StringVar(&flags.driver, "driver", worker.LoopDriver, "what drives connections: loop or goroutine")
+	cmd.Flags().StringVar(&flags.driver, "driver", worker.GoroutineDriver, "what drives connections: loop or goroutine")
 	cmd.Flags().MarkHidden("driver")
 	cmd.Flags().StringVar(&flags.validate, "validate", session.ValidateFull,
 		"what is checked of a compressed chunk before it counts as received: full decodes it, header only looks at its header")
@@ -95,7 +95,7 @@ func (f *serveFlags) check() ([]client.Addr, error) {
 		return nil, usageErrorf("serve: --mem-limit is for --store mem:, not %s", f.store)
 	case f.workers != 0:
 		return nil, usageErrorf("serve: --workers %d: worker processes come in a later version; use 0", f.workers)
-	case f.driver != worker.LoopDriver && f.driver != worker.GoroutineDriver:
+	case f.driver != "" && f.driver != worker.LoopDriver && f.driver != worker.GoroutineDriver:
 		return nil, usageErrorf("serve: --driver %q: want %s or %s", f.driver, worker.LoopDriver, worker.GoroutineDriver)
 	case f.conns < 0:
 		return nil, usageErrorf("serve: --max-conns %d: want a number that is not negative", f.conns)

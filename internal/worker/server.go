@@ -16,7 +16,7 @@ import (
 type Config struct {
 	Session session.Config
 	Log     *slog.Logger  // default slog.Default()
-	Driver  string        // "loop", the default, or "goroutine"; what has no descriptor of its own is driven by goroutines anyway
+	Driver  string        // "goroutine", the default, or "loop"; what has no descriptor of its own is driven by goroutines anyway
 	Frame   time.Duration // time for each 64 KiB inside a frame; default DefaultFrame
 	Stall   time.Duration // time for a peer to take a cell; default DefaultStall
 	Memory  int64         // bytes of cells and messages on their way to and from the store; default DefaultMemory()
@@ -42,7 +42,7 @@ func (c Config) withDefaults() Config {
 		c.Stall = DefaultStall
 	}
 	if c.Driver == "" {
-		c.Driver = LoopDriver
+		c.Driver = GoroutineDriver
 	}
 	if c.Memory <= 0 {
 		c.Memory = DefaultMemory()
