@@ -45,7 +45,8 @@ type Client struct {
 	rate   float64           // guarded by mu; bytes a second that the connection was seen to carry; 0: not seen yet
 
 	state  sync.Mutex
-	broken error // guarded by state; why the connection is closed
+	broken error     // guarded by state; why the connection is closed
+	more   []*Client // guarded by state; further connections for transfers over several
 }
 
 // reader is what frames are read from: a bufio.Reader, or an exactReader that never reads ahead.
@@ -136,7 +137,14 @@ func (c *Client) Server() string {
 
 // Close closes the connection; a call that is under way ends with an error.
 func (c *Client) Close() error {
-	return c.breakWith(ErrClosed)
+	err := c.breakWith(ErrClosed)
+	c.state.Lock()
+	defer c.state.Unlock()
+	for _, l := range c.more {
+		err = errors.Join(err, l.Close())
+	}
+	c.more = nil
+	return err
 }
 
 // Err returns why the connection is closed, nil while it is usable.

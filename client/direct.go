@@ -30,7 +30,7 @@ const (
 )
 
 // Send gives an array to whoever calls Receive, or follows spec/WIRE.md §11, at the other end of conn, and returns when all of it was
-// verified there. IfAbsent, Resume, Relaxed and Retries of opts have no meaning here.
+// verified there. IfAbsent, Resume, Relaxed, Retries and Streams of opts have no meaning here.
 func Send(ctx context.Context, conn net.Conn, a Array, opts PutOptions) (*Receipt, error) {
 	if err := a.check(); err != nil {
 		return nil, invalid("send", directName, err)
@@ -40,7 +40,7 @@ func Send(ctx context.Context, conn net.Conn, a Array, opts PutOptions) (*Receip
 
 // SendFrom is Send with a Source and a name that the receiver is told.
 func SendFrom(ctx context.Context, conn net.Conn, name string, src Source, cfg Config, opts PutOptions) (*Receipt, error) {
-	opts.IfAbsent, opts.Resume, opts.Relaxed, opts.Retries = false, false, false, 0
+	opts.IfAbsent, opts.Resume, opts.Relaxed, opts.Retries, opts.Streams = false, false, false, 0, 1
 	u, err := newUpload(name, src, opts)
 	if err != nil {
 		return nil, invalid("send", name, err)
@@ -52,7 +52,7 @@ func SendFrom(ctx context.Context, conn net.Conn, name string, src Source, cfg C
 		if err := c.greet(wire.MaxCredit); err != nil {
 			return err
 		}
-		r, err = c.put(u)
+		r, err = c.put(ctx, u)
 		if _, ok := errors.AsType[boundary](err); ok && !c.ended {
 			c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream}, nil)
 			if c.flush() != nil {

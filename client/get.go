@@ -38,6 +38,7 @@ type Stat struct {
 type GetOptions struct {
 	Into     []byte // memory for the elements, of exactly their size; default new memory
 	Retries  int    // attempts after the first, for what did not come yet, when the connection breaks
+	Streams  int    // connections to use, 1 to MaxStreams, when the server takes them; default 1
 	Progress func(done, total int64)
 }
 
@@ -56,12 +57,15 @@ func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOpti
 	if err := array.CheckName(name); err != nil {
 		return nil, invalid("get", name, err)
 	}
+	if opts.Streams < 0 || opts.Streams > MaxStreams {
+		return nil, invalid("get", name, fmt.Errorf("%d streams, 1 to %d are allowed", opts.Streams, MaxStreams))
+	}
 	var st *Stat
 	d := &download{sink: sink}
 	err := c.retry(ctx, opts.Retries, func() (moved bool, err error) {
 		before := d.missing
 		err = c.call(ctx, "get", name, func() (err error) {
-			st, err = c.get(name, d, opts)
+			st, err = c.get(ctx, name, d, opts)
 			return err
 		})
 		return d.missing < before, err
@@ -69,7 +73,12 @@ func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOpti
 	return st, err
 }
 
-func (c *Client) get(name string, d *download, opts GetOptions) (*Stat, error) {
+func (c *Client) get(ctx context.Context, name string, d *download, opts GetOptions) (*Stat, error) {
+	if opts.Streams > 1 {
+		if st, done, err := c.getShared(ctx, name, d, opts); done || err != nil {
+			return st, err
+		}
+	}
 	c.request(wire.Get, wire.GetMessage{Name: name, Cells: d.wanted(), Takes: []string{wire.FeatureFill}})
 	if err := c.flush(); err != nil {
 		return nil, err
@@ -97,10 +106,8 @@ func (c *Client) get(name string, d *download, opts GetOptions) (*Stat, error) {
 	if err := c.cells(d, opts.Progress); err != nil {
 		return nil, err
 	}
-	if d.leaves != nil {
-		if root := wire.Root(meta.Root(d.leaves)); root.String() != st.Root {
-			return nil, boundary{wire.Failf(wire.CodeIntegrity, "the root over what came is %v, the array was stored with %v", root, st.Root)}
-		}
+	if err := d.checkRoot(st, meta); err != nil {
+		return nil, err
 	}
 	return st, nil
 }

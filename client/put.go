@@ -37,6 +37,7 @@ type PutOptions struct {
 	Relaxed    bool        // do not wait for the disk: a crash of the server's system or power may lose the array
 	Resume     bool        // go on with what the server has of this ID, and let it keep what it gets when this fails
 	Retries    int         // attempts after the first, when the connection breaks or the server says that it may work later
+	Streams    int         // connections to use, 1 to MaxStreams, when the server takes them; default 1. More than 1 implies Resume for as long as the call lasts
 	Progress   func(done, total int64)
 }
 
@@ -81,7 +82,7 @@ func (c *Client) PutFrom(ctx context.Context, name string, src Source, opts PutO
 	err = c.retry(ctx, opts.Retries, func() (moved bool, err error) {
 		before := p.durable
 		err = c.call(ctx, "put", name, func() (err error) {
-			r, err = c.put(p)
+			r, err = c.put(ctx, p)
 			return err
 		})
 		return p.durable > before, err
@@ -163,12 +164,15 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 			return nil, err
 		}
 	}
+	if opts.Streams < 0 || opts.Streams > MaxStreams {
+		return nil, fmt.Errorf("%d streams, 1 to %d are allowed", opts.Streams, MaxStreams)
+	}
 	if opts.ID == (wire.ID{}) {
 		rand.Read(opts.ID[:])
 	}
 	u.msg = wire.PutMessage{
 		Name: name, ID: opts.ID, Array: jsontext.Value(text), NumPy: dtype.AppendNumPy(nil),
-		Digest: opts.Digest, IfAbsent: opts.IfAbsent, Resume: opts.Resume || opts.Retries > 0,
+		Digest: opts.Digest, IfAbsent: opts.IfAbsent, Resume: opts.Resume || opts.Retries > 0 || opts.Streams > 1 && u.grid.Len() > 1,
 	}
 	if opts.Relaxed {
 		u.msg.Durability = "relaxed"
@@ -180,7 +184,7 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	return u, nil
 }
 
-func (c *Client) put(u *upload) (*Receipt, error) {
+func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 	if err := c.settle(u); err != nil {
 		return nil, err
 	}
@@ -188,6 +192,11 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 	if u.msg.Resume {
 		if r, err := c.accepted(u); r != nil || err != nil {
 			return r, err
+		}
+	}
+	if n := c.streams(u); n > 1 {
+		if others := c.further(ctx, n-1); len(others) > 0 {
+			return c.putShared(ctx, u, others)
 		}
 	}
 	total := int64(u.grid.Len()) * int64(u.size)
@@ -221,6 +230,11 @@ func (c *Client) put(u *upload) (*Receipt, error) {
 		}
 	}
 	c.measure(sent, time.Since(begin))
+	return c.finish(u)
+}
+
+// finish sends FINISH and waits for the receipt.
+func (c *Client) finish(u *upload) (*Receipt, error) {
 	finish := wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: c.stream, Index: uint64(u.grid.Len())}
 	var payload []byte
 	if u.leaves != nil {

@@ -47,7 +47,7 @@ func (c *Client) ReadRegion(ctx context.Context, name string, choose func(array.
 	for runs := grid.TouchedBy(region); len(runs) > 0; {
 		n := min(len(runs), rangesPerGet)
 		err := c.call(ctx, "read", name, func() error {
-			_, err := c.get(name, &download{sink: r, only: runs[:n]}, GetOptions{})
+			_, err := c.get(ctx, name, &download{sink: r, only: runs[:n]}, GetOptions{})
 			return err
 		})
 		if err != nil {

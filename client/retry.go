@@ -50,6 +50,9 @@ func (c *Client) mayPass(ctx context.Context, err error) bool {
 	if ctx.Err() != nil || c.addr == "" && c.whyBroken() != nil || errors.Is(c.whyBroken(), ErrClosed) {
 		return false
 	}
+	if s, ok := errors.AsType[strand](err); ok {
+		return s.again
+	}
 	if f, ok := errors.AsType[*wire.Failure](err); ok {
 		closing := f.Code == wire.CodeIntegrity || f.Code == wire.CodeProtocol || f.Code == wire.CodeDeadline
 		return f.Retryable || closing && c.whyBroken() != nil // what one side sent is not what the other got

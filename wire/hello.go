@@ -4,6 +4,7 @@ package wire
 const (
 	FeatureAlias = "alias"
 	FeatureFill  = "fill"
+	FeatureJoin  = "join" // §5.1.1: a PUT over several connections
 )
 
 // Codecs of chunks, as HELLO names them, spec/WIRE.md §2 and §5.6.

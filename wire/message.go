@@ -37,6 +37,7 @@ type PutMessage struct {
 	IfAbsent   bool           `json:"if_absent,omitzero"`
 	Resume     bool           `json:"resume,omitzero"`
 	Sparse     bool           `json:"sparse,omitzero"`     // ALIAS and FILL may come
+	Join       bool           `json:"join,omitzero"`       // cells of an upload that another connection has open, §5.1.1
 	Durability string         `json:"durability,omitzero"` // "durable" (default) or "relaxed"
 	Must       []string       `json:"must_understand,omitzero"`
 }

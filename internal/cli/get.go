@@ -27,6 +27,7 @@ type getInfo struct {
 func newGetCmd(a *app) *cobra.Command {
 	var force bool
 	var region string
+	streams := 1
 	cmd := &cobra.Command{
 		Use:   "get NAME [FILE.npy|-]",
 		Short: "Fetch an array",
@@ -44,8 +45,12 @@ what came before is not to be used.`,
 	conn := addClientFlags(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
 	cmd.Flags().StringVar(&region, "region", "", "only this part, as in NumPy without steps: '0:10,:,5'; only its chunks travel")
+	cmd.Flags().IntVar(&streams, "streams", 1, "connections to use, at most 64; with --region and - it is 1")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
+		if streams < 1 || streams > client.MaxStreams {
+			return usageErrorf("get: --streams %d: want 1 to %d", streams, client.MaxStreams)
+		}
 		if err := array.CheckName(name); err != nil {
 			return usageErrorf("get: %w", err)
 		}
@@ -59,7 +64,7 @@ what came before is not to be used.`,
 		if file == "-" {
 			return a.getStream(cmd.Context(), conn, name)
 		}
-		return a.getFile(cmd.Context(), conn, name, file, force)
+		return a.getFile(cmd.Context(), conn, name, file, force, streams)
 	}
 	return cmd
 }
@@ -69,21 +74,21 @@ func (a *app) getStream(ctx context.Context, conn *clientFlags, name string) err
 	if terminal(a.stdout) != nil {
 		return usageErrorf("get: standard output is a terminal; redirect it or name a file")
 	}
-	st, err := a.fetch(ctx, conn, name, &client.NPYWriter{W: a.stdout})
+	st, err := a.fetch(ctx, conn, name, &client.NPYWriter{W: a.stdout}, 1)
 	if err == nil {
 		a.noteNPYType(st.DType)
 	}
 	return err
 }
 
-func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string, force bool) error {
+func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string, force bool, streams int) error {
 	begin := a.now()
 	sink, err := client.CreateNPY(file, force)
 	if err != nil {
 		return forceAdvice(err, force)
 	}
 	defer sink.Close()
-	st, err := a.fetch(ctx, conn, name, sink)
+	st, err := a.fetch(ctx, conn, name, sink, streams)
 	if err != nil {
 		return err
 	}
@@ -110,7 +115,7 @@ func forceAdvice(err error, force bool) error {
 const getRetries = 5
 
 // fetch gets an array and shows progress.
-func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink client.Sink) (st *client.Stat, err error) {
+func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink client.Sink, streams int) (st *client.Stat, err error) {
 	var p *progress
 	defer func() {
 		if p != nil {
@@ -118,7 +123,7 @@ func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink cl
 		}
 	}()
 	var report func(done, total int64)
-	opts := client.GetOptions{Retries: getRetries, Progress: func(done, total int64) {
+	opts := client.GetOptions{Retries: getRetries, Streams: streams, Progress: func(done, total int64) {
 		if p == nil {
 			p = a.newProgress("get "+name, total)
 			report = p.report()

@@ -49,6 +49,7 @@ type putFlags struct {
 	durability string
 	resume     string
 	retries    int
+	streams    int
 }
 
 func newPutCmd(a *app) *cobra.Command {
@@ -77,6 +78,7 @@ unchanged. The server keeps it for 48 hours.`,
 	cmd.Flags().StringVar(&flags.dtype, "dtype", "", "what the elements are, of the same size as the file says: bfloat16, float8_e4m3fn, '<M8[s]', ...")
 	cmd.Flags().StringVar(&flags.durability, "durability", "durable", "what success means: durable, or relaxed, which does not wait for the disk")
 	cmd.Flags().StringVar(&flags.resume, "resume", resumeAuto, "go on with what was interrupted: auto or off")
+	cmd.Flags().IntVar(&flags.streams, "streams", 1, "connections to use, at most 64")
 	cmd.Flags().IntVar(&flags.retries, "retries", 5, "attempts after one that failed for a reason that may pass")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := putName(args)
@@ -117,6 +119,8 @@ func (f *putFlags) options() (client.PutOptions, error) {
 		return client.PutOptions{}, usageErrorf("put: --durability %q: want durable or relaxed", f.durability)
 	case f.resume != resumeAuto && f.resume != resumeOff:
 		return client.PutOptions{}, usageErrorf("put: --resume %q: want auto or off", f.resume)
+	case f.streams < 1 || f.streams > client.MaxStreams:
+		return client.PutOptions{}, usageErrorf("put: --streams %d: want 1 to %d", f.streams, client.MaxStreams)
 	case f.retries < 0:
 		return client.PutOptions{}, usageErrorf("put: --retries %d: want a number that is not negative", f.retries)
 	case f.chunk < 1 || f.chunk > client.MaxChunk:
@@ -128,7 +132,7 @@ func (f *putFlags) options() (client.PutOptions, error) {
 	}
 	opts := client.PutOptions{
 		ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, IfAbsent: f.ifAbsent,
-		Relaxed: f.durability == "relaxed", Resume: f.resume == resumeAuto, Retries: f.retries,
+		Relaxed: f.durability == "relaxed", Resume: f.resume == resumeAuto, Retries: f.retries, Streams: f.streams,
 	}
 	err = f.codec.options(&opts)
 	return opts, err

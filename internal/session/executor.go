@@ -35,6 +35,7 @@ type Executor struct {
 // upload is an open store.Upload with what checking its cells takes.
 type upload struct {
 	store.Upload
+	sharing
 	id     store.ID
 	lender store.Lender // nil when it has no memory of its own
 	grid   array.Grid
@@ -71,8 +72,8 @@ func (e *Executor) Quick(op *Operation) bool {
 
 // Take implements Memory.
 func (e *Executor) Take(stream uint32, cell, size int) (p []byte, lent bool) {
-	if u := e.upload(stream); u != nil && u.lender != nil {
-		if p := u.lender.Lend(cell, size); p != nil {
+	if u := e.upload(stream); u != nil {
+		if p := u.lend(e, cell, size); p != nil {
 			return p, true
 		}
 	}
@@ -108,13 +109,18 @@ func (e *Executor) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for stream, u := range e.uploads {
-		if u.keep {
-			u.putAside(e.ctx)
-		} else {
-			u.Discard()
-		}
-		e.owners.release(u.id, e)
 		delete(e.uploads, stream)
+		if u.host != e {
+			u.leave()
+			continue
+		}
+		u.end(func() error {
+			if u.keep {
+				return u.putAside(e.ctx)
+			}
+			return u.Discard()
+		})
+		e.owners.release(u.id, e)
 	}
 	for stream, a := range e.arrays {
 		a.Close()
@@ -156,8 +162,12 @@ func (e *Executor) Run(op Operation, progress func(Result)) Result {
 		return e.write(ctx, op)
 	case Repeat:
 		return e.repeat(ctx, op)
-	case Commit, Release, Discard:
+	case Commit, Release, Discard, Leave:
 		return e.end(ctx, op)
+	case Join:
+		return e.join(op)
+	case Gather:
+		return e.gather(op)
 	case Open:
 		return e.open(ctx, op)
 	case ReadCell:
@@ -198,7 +208,6 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 	grid, err := op.Spec.Meta.Grid()
 	if err != nil {
 		up.Discard()
-		e.owners.release(op.Spec.ID, e)
 		return Result{Err: err}
 	}
 	size, err := op.Spec.Meta.CellBytes()
@@ -212,12 +221,15 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, size: size, item: item,
 		sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume,
 	}
+	u.host, u.spec = e, op.Spec
 	u.point.at = e.now()
 	u.lender, _ = up.(store.Lender)
+	r := Result{Durable: up.Durable()}
+	u.untold(r.Durable)
 	e.mu.Lock()
 	e.uploads[op.Stream] = u
 	e.mu.Unlock()
-	r := Result{Durable: up.Durable()}
+	e.owners.claim(op.Spec.ID, e, u)
 	for _, d := range r.Durable {
 		u.point.durable += d.Count
 		if !u.sha256 {
@@ -237,6 +249,18 @@ func (e *Executor) write(ctx context.Context, op Operation) Result {
 	if u == nil { // an earlier operation of the stream failed and the session knows
 		return Result{Err: store.ErrInvalid}
 	}
+	if u.host != e {
+		return e.writeJoined(ctx, u, op)
+	}
+	return e.writeCell(ctx, u, op)
+}
+
+func (e *Executor) writeCell(ctx context.Context, u *upload, op Operation) Result {
+	u.life.RLock()
+	defer u.life.RUnlock()
+	if u.over {
+		return Result{Err: errUnhosted}
+	}
 	if err := e.inspect(ctx, u, &op); err != nil {
 		return Result{Err: err}
 	}
@@ -255,21 +279,28 @@ func (e *Executor) end(ctx context.Context, op Operation) Result {
 	if u == nil {
 		return Result{}
 	}
-	defer e.owners.release(u.id, e)
-	switch op.Job {
-	case Release:
-		if u.keep {
-			return Result{Err: u.putAside(ctx)}
-		}
-	case Commit:
-		receipt, err := u.Commit(ctx, op.Root)
-		if err == nil {
-			return Result{Receipt: &receipt}
-		}
-		u.Discard()
-		return Result{Err: err}
+	if u.host != e {
+		u.leave()
+		return Result{}
 	}
-	return Result{Err: u.Discard()}
+	defer e.owners.release(u.id, e)
+	var r Result
+	r.Err = u.end(func() error {
+		switch {
+		case op.Job == Release && u.keep:
+			return u.putAside(ctx)
+		case op.Job != Commit:
+			return u.Discard()
+		}
+		receipt, err := u.Commit(ctx, op.Root)
+		if err != nil {
+			u.Discard()
+			return err
+		}
+		r.Receipt = &receipt
+		return nil
+	})
+	return r
 }
 
 func (e *Executor) open(ctx context.Context, op Operation) Result {

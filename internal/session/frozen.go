@@ -209,7 +209,7 @@ func (s *Session) importPut(fp frozenPut) error {
 		p.spec.Resume = true
 	}
 	s.puts[fp.Stream] = p
-	s.submit(Operation{Job: Begin, Stream: fp.Stream, Spec: p.spec})
+	s.begin(fp.Stream, p)
 	return nil
 }
 
@@ -247,6 +247,7 @@ func (s *Session) rejoin(stream uint32, p *put, durable []store.Range) {
 	for i := range p.grid.Len() {
 		if p.got.has(i) {
 			p.missing--
+			p.came++
 		}
 	}
 	for _, w := range p.moved.writes {
@@ -263,11 +264,17 @@ func (s *Session) rejoin(stream uint32, p *put, durable []store.Range) {
 func (e *Executor) Freeze() error {
 	e.mu.Lock()
 	for _, u := range e.uploads {
-		if err := u.Sync(e.ctx); err != nil {
+		if u.host != e {
+			continue // its cells are in the host's upload
+		}
+		u.life.Lock()
+		err := u.Sync(e.ctx)
+		u.keep = true
+		u.life.Unlock()
+		if err != nil {
 			e.mu.Unlock()
 			return fmt.Errorf("session: freeze: %w", err)
 		}
-		u.keep = true
 	}
 	e.mu.Unlock()
 	e.Close()

@@ -22,6 +22,9 @@ const (
 	Delete
 	Repeat // record cells that repeat others or are the fill value
 	Verify // Results with More set are its progress
+	Join   // take part in an upload that another connection has open
+	Leave  // end that
+	Gather // list what was written of an upload, on all connections
 )
 
 // Operation is work on the store, done off the session. Operations of a stream run in the order in which they were submitted.
@@ -29,7 +32,7 @@ type Operation struct {
 	ID     uint64
 	Job    Job
 	Stream uint32
-	Spec   store.Spec // Begin
+	Spec   store.Spec // Begin, Join
 	Cell   store.Cell // Write, ReadCell: the index; Write: the CRC32C of Data, already compared with the frame's
 	Data   []byte     // Write: the encoded cell
 	Raw    uint32     // Write: raw bytes of the cell
@@ -46,8 +49,8 @@ type Operation struct {
 type Result struct {
 	Err     error
 	Receipt *store.Receipt // Begin of what is committed already, Commit
-	Durable []store.Range  // Begin
-	Leaves  [][32]byte     // with sha256; Begin: those of the durable cells, in order; Repeat: those of cells of the fill value
+	Durable []store.Range  // Begin; Join, Gather: what was written
+	Leaves  [][32]byte     // with sha256; Begin, Join, Gather: those of the durable cells, in order; Repeat: those of cells of the fill value
 	Synced  int            // Write: how many cells are durable, when it made a checkpoint; else 0
 	Cell    store.Cell     // Write: with its leaf; ReadCell
 	Data    []byte         // ReadCell: the stored bytes, nil when Cell.Source says what the cell is

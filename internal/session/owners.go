@@ -9,15 +9,16 @@ import (
 	"ndferry/store"
 )
 
-// Owners knows which executor has a resumable transfer open, so that a client that lost its connection need not wait until the
-// server notices: the newest connection of a transfer wins, and the older one is ended (spec/WIRE.md §5.1). Safe for several
-// goroutines; the zero value is ready, and a nil *Owners knows nobody.
+// Owners knows which executor has a transfer open, so that a client that lost its connection need not wait until the server
+// notices: of a resumable transfer the newest connection wins, and the older one is ended (spec/WIRE.md §5.1); and so that further
+// connections find the upload that they join. Safe for several goroutines; the zero value is ready, and a nil *Owners knows nobody.
 type Owners struct {
 	mu sync.Mutex
 	of map[store.ID]owner // guarded by mu
 }
 
 type owner struct {
+	u    *upload
 	e    *Executor
 	gone chan struct{} // closed when the executor has let go
 }
@@ -29,7 +30,7 @@ const fenceTime = 5 * time.Second
 func (e *Executor) Share(o *Owners, kick func()) { e.owners, e.kick = o, kick }
 
 // claim makes e the owner of an open transfer.
-func (o *Owners) claim(id store.ID, e *Executor) {
+func (o *Owners) claim(id store.ID, e *Executor, u *upload) {
 	if o == nil {
 		return
 	}
@@ -38,7 +39,7 @@ func (o *Owners) claim(id store.ID, e *Executor) {
 	if o.of == nil {
 		o.of = map[store.ID]owner{}
 	}
-	o.of[id] = owner{e: e, gone: make(chan struct{})}
+	o.of[id] = owner{e: e, u: u, gone: make(chan struct{})}
 }
 
 // release tells that e has let go of a transfer.
@@ -54,6 +55,16 @@ func (o *Owners) release(id store.ID, e *Executor) {
 	}
 }
 
+// hosted returns the upload of an open transfer, nil when it is not open.
+func (o *Owners) hosted(id store.ID) *upload {
+	if o == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.of[id].u
+}
+
 // fence ends the connection that has the transfer open and waits until it let go. It tells whether another attempt is worth it.
 func (o *Owners) fence(ctx context.Context, id store.ID, e *Executor) bool {
 	if o == nil {
@@ -62,7 +73,7 @@ func (o *Owners) fence(ctx context.Context, id store.ID, e *Executor) bool {
 	o.mu.Lock()
 	w, ok := o.of[id]
 	o.mu.Unlock()
-	if !ok || w.e == e || w.e.kick == nil {
+	if !ok || w.e == e || w.e.kick == nil || !w.u.spec.Resume {
 		return false
 	}
 	w.e.kick()
@@ -82,9 +93,6 @@ func (e *Executor) beginOwned(ctx context.Context, spec *store.Spec) (store.Uplo
 	up, receipt, err := e.store.Begin(ctx, *spec)
 	if spec.Resume && errors.Is(err, store.ErrBusy) && e.owners.fence(ctx, spec.ID, e) {
 		up, receipt, err = e.store.Begin(ctx, *spec)
-	}
-	if up != nil && spec.Resume {
-		e.owners.claim(spec.ID, e)
 	}
 	return up, receipt, err
 }

@@ -30,6 +30,9 @@ type put struct {
 	moved     *movedPut  // of an imported PUT, until its upload is open again
 	finished  bool       // FINISH came
 	root      *wire.Root // of FINISH, with sha256
+	join      bool       // of an upload that another connection has open: see join.go
+	came      int        // cells that came here, of a join
+	gathered  bool       // cells of joined connections are in got
 }
 
 type putState uint8
@@ -48,8 +51,17 @@ func (s *Session) onPut(h wire.Header, b []byte) error {
 		return err
 	}
 	s.puts[h.Stream] = p
-	s.submit(Operation{Job: Begin, Stream: h.Stream, Spec: p.spec})
+	s.begin(h.Stream, p)
 	return nil
+}
+
+// begin opens the upload of a PUT.
+func (s *Session) begin(stream uint32, p *put) {
+	job := Begin
+	if p.join {
+		job = Join
+	}
+	s.submit(Operation{Job: job, Stream: stream, Spec: p.spec})
 }
 
 // newPut reads the message of a PUT and checks all that needs no store.
@@ -77,8 +89,10 @@ func newPut(b []byte) (*put, error) {
 	case n > maxTracked:
 		return nil, wire.Failf(wire.CodeLimit, "%d cells in one transfer, this server tracks at most %d; use larger chunks", n, maxTracked)
 	}
-	p := &put{message: append([]byte(nil), b...), spec: spec, grid: grid, size: size, got: newBitmap(n), missing: n}
-	if spec.Digest == store.DigestSHA256 {
+	p := &put{message: append([]byte(nil), b...), spec: spec, grid: grid, size: size, got: newBitmap(n), missing: n, join: m.Join}
+	if p.join {
+		p.spec.Resume = false // its cells are the first connection's to keep
+	} else if spec.Digest == store.DigestSHA256 {
 		p.leaves = make([][32]byte, n)
 	}
 	return p, nil
@@ -210,6 +224,7 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	p.got.set(int(h.Index))
 	p.missing--
 	p.writing++
+	p.came++
 	data, lent := s.cell, s.lent
 	s.cell, s.lent = nil, false
 	s.submit(Operation{Job: Write, Stream: h.Stream, Cell: store.Cell{Index: int(h.Index), CRC: crc}, Data: data, Raw: h.Raw, Lent: lent, Free: lent})
@@ -241,6 +256,10 @@ func (s *Session) onFinish(h wire.Header, b []byte) error {
 		}
 		p.root = &m.Root
 	}
+	if p.join {
+		s.onJoinFinish(h, p)
+		return nil
+	}
 	if n := uint64(p.grid.Len()); h.Index != n {
 		s.failPut(h.Stream, p, wire.Failf(wire.CodeInvalid, "FINISH says %d cells, the array has %d", h.Index, n))
 		return nil
@@ -258,12 +277,22 @@ func (s *Session) onFinish(h wire.Header, b []byte) error {
 
 // finish commits when every cell is written.
 func (s *Session) finish(stream uint32, p *put) {
-	if p.missing > 0 {
-		s.failPut(stream, p, wire.Failf(wire.CodeInvalid, "FINISH with %d of %d cells missing", p.missing, p.grid.Len()))
+	if p.join {
+		s.finishJoined(stream, p)
 		return
 	}
 	if p.writing > 0 {
 		p.state = finishing
+		return
+	}
+	if p.missing > 0 && !p.gathered {
+		p.state, p.gathered = finishing, true
+		p.writing++
+		s.submit(Operation{Job: Gather, Stream: stream})
+		return
+	}
+	if p.missing > 0 {
+		s.failPut(stream, p, wire.Failf(wire.CodeInvalid, "FINISH with %d of %d cells missing", p.missing, p.grid.Len()))
 		return
 	}
 	var root [32]byte
@@ -294,7 +323,7 @@ func (s *Session) failPut(stream uint32, p *put, f *wire.Failure) {
 
 // damaged ends a PUT of which a cell came damaged. What else came of it is kept when it may be resumed.
 func (s *Session) damaged(stream uint32, p *put, f *wire.Failure) {
-	if !p.spec.Resume {
+	if !p.spec.Resume && !p.join {
 		s.failPut(stream, p, f)
 		return
 	}
@@ -362,8 +391,12 @@ func (s *Session) onPutDone(op Operation, r Result) {
 		return
 	}
 	switch op.Job {
-	case Begin:
+	case Begin, Join:
 		s.onBegun(op, p, r)
+	case Gather:
+		s.onGathered(op, p, r)
+	case Leave:
+		s.onLeft(op.Stream, p)
 	case Write:
 		p.writing--
 		switch {
@@ -424,7 +457,7 @@ func (s *Session) onBegun(op Operation, p *put, r Result) {
 		return
 	}
 	m := p.takeUp(r)
-	if p.spec.Resume {
+	if p.spec.Resume || p.join {
 		s.send(wire.Header{Kind: wire.Accept, Stream: op.Stream}, m)
 	}
 	if p.finished {

@@ -48,6 +48,10 @@ func (s *Session) onAlias(h wire.Header, b []byte) {
 func (s *Session) repeat(h wire.Header, p *put, source int) {
 	n := p.grid.Len()
 	r := store.Repeat{First: int(h.Index), Count: int(h.Raw), Source: source}
+	if p.join {
+		s.failPut(h.Stream, p, wire.Failf(wire.CodeInvalid, "%v on a joined connection", h.Kind))
+		return
+	}
 	if !p.spec.Sparse {
 		s.failPut(h.Stream, p, wire.Failf(wire.CodeInvalid, "%v in a PUT that is not sparse", h.Kind))
 		return

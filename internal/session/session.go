@@ -274,7 +274,7 @@ func (s *Session) onHello(b []byte) error {
 	}
 	s.peer, s.greeted, s.credit = m, true, m.Credit
 	hello := wire.NewHello(s.cfg.Software, s.cfg.Window)
-	hello.Features = []string{wire.FeatureAlias, wire.FeatureFill}
+	hello.Features = []string{wire.FeatureAlias, wire.FeatureFill, wire.FeatureJoin}
 	s.send(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
 	return nil
 }
@@ -289,7 +289,7 @@ func (s *Session) OnDone(id uint64, r Result) {
 		delete(s.ops, id)
 	}
 	switch op.Job {
-	case Begin, Write, Repeat, Commit, Release, Discard:
+	case Begin, Write, Repeat, Commit, Release, Discard, Join, Leave, Gather:
 		s.onPutDone(op, r)
 	case Open, ReadCell, Shut:
 		s.onGetDone(op, r)

@@ -26,6 +26,8 @@ func (e *Executor) repeat(ctx context.Context, op Operation) Result {
 	if u == nil {
 		return Result{Err: store.ErrInvalid}
 	}
+	u.life.RLock()
+	defer u.life.RUnlock()
 	r := op.Repeat
 	if r.Source != store.Fill {
 		for k := range r.Count {

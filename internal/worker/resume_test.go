@@ -19,7 +19,6 @@ import (
 // cutter hands connections on to a server and cuts each after a random number of bytes from the client, or from the server.
 type cutter struct {
 	ln   net.Listener
-	to   string
 	up   atomic.Int64 // bytes from clients
 	down atomic.Int64
 	cuts atomic.Int64
@@ -27,6 +26,7 @@ type cutter struct {
 	mu   sync.Mutex
 	rng  *rand.Rand // guarded by mu
 	left int        // guarded by mu: cuts to make
+	to   string     // guarded by mu
 	most int64      // bytes before a cut, at most
 	done sync.WaitGroup
 }
@@ -58,7 +58,10 @@ func (c *cutter) addr() string { return "unix://" + c.ln.Addr().String() }
 
 func (c *cutter) pass(nc net.Conn) {
 	defer nc.Close()
-	server, err := net.Dial("unix", c.to)
+	c.mu.Lock()
+	to := c.to
+	c.mu.Unlock()
+	server, err := net.Dial("unix", to)
 	if err != nil {
 		return
 	}
