@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import ndferry
 from ndferry._core import Session
-from ndferry._frames import Operation, Send
+from ndferry._frames import Operation, Receive, Send
 from ndferry._options import Options
 from ndferry._receiving import Download
 from ndferry._upload import Upload
@@ -81,6 +81,7 @@ def drive(operation: Operation[Any], incoming: Iterator[bytes], sent: bytearray)
                     sent += memoryview(buffer).cast("B")
                 request = operation.send(0)
                 continue
+            assert isinstance(request, Receive)
             got = 0
             while got < request.least:
                 pending = pending or next(incoming, b"")

@@ -253,10 +253,15 @@ def _is_local(sock: socket.socket) -> bool:
     return False
 
 
-def upload(name: str, array: npt.ArrayLike, options: PutOptions) -> Upload:
-    """What `send_array` sends, checked; the options that only a store knows say nothing to a receiver."""
-    asked = checked(options)
-    return Upload(name, array, dataclasses.replace(asked, if_absent=False, durability="durable"), direct=True)
+def sending(
+    sock: socket.socket, timeout: float | None, name: str, array: npt.ArrayLike, options: PutOptions
+) -> tuple[Sender, Operation[Receipt]]:
+    """What `send_array` does, checked; options that only a store knows say nothing to a receiver."""
+    asked = dataclasses.replace(checked(options), if_absent=False, durability="durable")
+    upload = Upload(name, array, asked, direct=True)
+    check_stream(sock, timeout)
+    sender = Sender(sock)
+    return sender, sender.send(upload)
 
 
 def check_stream(sock: socket.socket, timeout: float | None) -> None:
@@ -358,8 +363,8 @@ def send_array(
     >>> thread.join(); a.close(); b.close()
     """
     end = end_of(deadline)
-    sender = Sender(sock)
-    return _drive(sock, sender, sender.send(upload(name, array, options)), timeout, end)
+    sender, operation = sending(sock, timeout, name, array, options)
+    return _drive(sock, sender, operation, timeout, end)
 
 
 def recv_array(

@@ -19,9 +19,13 @@ def threads() -> int:
 
 
 class Pipeline:
-    """Work that threads do in order of submission, a bounded number of pieces ahead of who takes the results."""
+    """Work that threads do in order of submission, a bounded number of pieces ahead of who takes the results.
 
-    def __init__(self) -> None:
+    `finish`: also after an error all that was submitted is done.
+    """
+
+    def __init__(self, *, finish: bool = False) -> None:
+        self._finish = finish
         self._depth = threads() + 1
         self._pool = ThreadPoolExecutor(threads(), "ndferry")
         self._pending: deque[Future[Any]] = deque()
@@ -31,7 +35,7 @@ class Pipeline:
 
     def __exit__(self, *_: object) -> None:
         """Wait until no thread uses memory of the caller's any more."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=not self._finish)
 
     def __len__(self) -> int:
         return len(self._pending)

@@ -87,7 +87,7 @@ class Receiving(Conversation):
         """Receive the cells up to DONE, which is returned with the number of cells, and finish what threads do."""
         if codec == "none" and (target.leaves is None or target.layout.cell_bytes < BESIDE):
             return (yield from self._receive_cells(stream, target, None, codec, progress))
-        with Pipeline() as pipeline:
+        with Pipeline(finish=True) as pipeline:  # what came need not come again
             header, done = yield from self._receive_cells(stream, target, pipeline, codec, progress)
             self.idle = header.number == done
             while len(pipeline):

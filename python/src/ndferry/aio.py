@@ -321,8 +321,8 @@ async def send_array(
     **options: Unpack[PutOptions],
 ) -> Receipt:
     """As `ndferry.send_array`. `sock` is a plain socket that the loop does not read from or write to meanwhile."""
-    sender = _direct.Sender(sock)
-    return await _drive(sock, sender, sender.send(_direct.upload(name, array, options)), timeout, deadline)
+    sender, operation = _direct.sending(sock, timeout, name, array, options)
+    return await _drive(sock, sender, operation, timeout, deadline)
 
 
 async def recv_array(
