@@ -34,7 +34,7 @@ func (f *directFlags) connection(addr *client.Addr) *clientFlags {
 }
 
 func newSendCmd(a *app) *cobra.Command {
-	flags := putFlags{chunk: client.DefaultChunk, durability: "durable", resume: resumeOff}
+	flags := putFlags{chunk: client.DefaultChunk, durability: "durable", resume: resumeOff, streams: 1}
 	var direct directFlags
 	var to addrValue
 	cmd := &cobra.Command{

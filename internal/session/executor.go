@@ -259,7 +259,7 @@ func (e *Executor) writeCell(ctx context.Context, u *upload, op Operation) Resul
 	u.life.RLock()
 	defer u.life.RUnlock()
 	if u.over {
-		return Result{Err: errUnhosted}
+		return Result{Err: unhosted()}
 	}
 	if err := e.inspect(ctx, u, &op); err != nil {
 		return Result{Err: err}

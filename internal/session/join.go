@@ -43,8 +43,10 @@ func (u *upload) untold(durable []store.Range) {
 	}
 }
 
-// errUnhosted is what a joined connection gets when the transfer's first one has ended.
-var errUnhosted = wire.Failf(wire.CodeTemporary, "the first connection of this transfer has ended; ask again with the same id")
+// unhosted is what a joined connection gets when the transfer's first one has ended. Each gets its own, because the session adds the cell.
+func unhosted() error {
+	return wire.Failf(wire.CodeTemporary, "the first connection of this transfer has ended; ask again with the same id")
+}
 
 // lend returns the upload's own memory for a cell that comes on the host's connection, nil when there is none. What comes on a
 // joined connection goes through the pool: the host may end the upload at any moment, and memory that it lent would be another
@@ -93,7 +95,7 @@ func (e *Executor) join(op Operation) Result {
 	u.life.Lock()
 	defer u.life.Unlock()
 	if u.over {
-		return Result{Err: errUnhosted}
+		return Result{Err: unhosted()}
 	}
 	u.mu.Lock()
 	full := u.joined >= maxJoined
