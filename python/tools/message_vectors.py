@@ -201,6 +201,8 @@ def members(
         yield no("PUT", f"id-{name}", put | {"id": value}, "protocol|invalid json", "5.1")
     yield no("PUT", "array-list", put | {"array": []})
     yield no("PUT", "if-absent-type", put | {"if_absent": "yes"})
+    yield valid("put-join", "5.1.1", "PUT", put | {"resume": True, "join": True})
+    yield no("PUT", "join-type", put | {"join": 1})
     yield no("PUT", "resume-null", put | {"resume": None})
     yield no("PUT", "digest-type", put | {"digest": 1})
     yield no("FINISH", "root-short", {"root": "00"}, "protocol|invalid json", "5.7")

@@ -188,6 +188,7 @@ _MEMBERS: Final[Mapping[Kind, dict[str, tuple[Check, bool]]]] = {
         "digest": (_one_of("crc32c", "sha256"), _optional),
         "if_absent": (_flag, _optional),
         "resume": (_flag, _optional),
+        "join": (_flag, _optional),
         "sparse": (_flag, _optional),
         "durability": (_one_of("durable", "relaxed"), _optional),
     },
