@@ -83,8 +83,15 @@ class Upload:
         if self.plan is not None:
             return
         wish = self.options.wish
-        if self.options.chunks is None and "alias" in features and wish.codec in ("none", "auto"):
-            self.layout = self._cut(_sparse.broadcast_cell(self.array, self._order))
+        if (
+            self.options.chunks is None
+            and not self.array.flags.forc
+            and "alias" in features
+            and wish.codec in ("none", "auto")
+        ):
+            cell = _sparse.broadcast_cell(self.array, self._order)
+            if cell is not None:
+                self.layout = self._cut(cell)
         self.codec, self._why = _settle(wish, self.array, self.layout, "blosc" in codecs, link)
         # Encoded cells are not compared with one another: what repeats is cheap there.
         self.plan = _sparse.plan(self.array, self.layout, features if self.codec is None else features - {"alias"})
