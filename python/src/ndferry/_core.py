@@ -130,7 +130,7 @@ class Session(Sending, Receiving):
         link = None if self.local else self.rate or _codec.ASSUMED_LINK
         if link and upload.options.id:  # what is taken up by another client must be decided alike
             link = _codec.ASSUMED_LINK
-        if upload.quick:
+        if upload.quick(link):
             upload.settle(self.features, self.codecs, link)
         else:
             yield from beside(lambda: upload.settle(self.features, self.codecs, link))

@@ -65,10 +65,13 @@ class Upload:
     def _cut(self, cell: tuple[int, ...] | None) -> Layout:
         return _array.make_layout(_dtype.text_of(self.array.dtype), self.array.shape, self._order, cell)
 
-    @property
-    def quick(self) -> bool:
-        """`settle` takes no time that an event loop would notice."""
-        return self.layout.nbytes <= 256 * KIB or self.plan is not None
+    def quick(self, link: float | None) -> bool:
+        """`settle` takes no time that a loop would notice: it neither tries codecs nor reads all of the array."""
+        if self.layout.nbytes <= 256 * KIB or self.plan is not None:
+            return True
+        tries = self.options.codec == "auto" and (self.options.link_rate or link) is not None
+        ends = (self.array[(at,) * self.array.ndim].tobytes() for at in (0, -1))
+        return not tries and next(ends) != next(ends)
 
     def settle(self, features: frozenset[str], codecs: tuple[str, ...], link: float | None) -> None:
         """Decide how the array is sent, at the first attempt: what is taken up must have the same description.
