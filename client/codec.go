@@ -118,14 +118,14 @@ func (c *Client) settle(u *upload) error {
 	return nil
 }
 
-// decide asks the codec package, with the rate that was given, measured or assumed, in this order.
+// decide asks the codec package, with the rate that was given, measured or assumed, in this order. With Resume none is measured.
 func (c *Client) decide(u *upload) (codec.Decision, error) {
 	rates := codec.Rates{Link: u.opts.LinkRate, Workers: runtime.GOMAXPROCS(0)}
 	if rates.Link == 0 {
 		if c.local() {
 			return codec.Decision{Why: "the server is on this machine, where no codec is faster than copying"}, nil
 		}
-		if rates.Link = c.rate; rates.Link == 0 {
+		if rates.Link = c.rate; rates.Link == 0 || u.opts.Resume { // what is taken up on another connection must be decided alike
 			rates.Link = assumedLink
 		}
 	}

@@ -2,9 +2,15 @@ package client
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
+
+	"ndferry/array"
+	"ndferry/wire"
+	"ndferry/wire/codec"
 )
 
 // TestDefaults compares the defaults with the table that all languages share.
@@ -45,5 +51,43 @@ func TestDefaults(t *testing.T) {
 	}
 	for name := range have {
 		t.Errorf("%s is not in spec/DEFAULTS.txt", name)
+	}
+}
+
+// elsewhere is a connection to another machine.
+type elsewhere struct{ net.Conn }
+
+func (elsewhere) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)} }
+
+// TestAutoDecidesAlike asks for the codec of a transfer again after the connection was seen to be faster or slower: in another call
+// with Resume, and in the next attempt of one call.
+func TestAutoDecidesAlike(t *testing.T) {
+	dtype, err := array.ParseDType("<i4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settled := func(rate float64, resume bool, u *upload) (codec.Params, *upload) {
+		c := &Client{nc: elsewhere{}, rate: rate, peer: wire.HelloMessage{Codecs: []string{"none", wire.CodecBlosc}}}
+		if u == nil {
+			a := &Array{DType: dtype, Shape: array.Shape{1 << 18}, Order: array.COrder(1), Data: make([]byte, 1<<20)}
+			if u, err = newUpload("a", a, PutOptions{Resume: resume, Retries: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.settle(u); err != nil {
+			t.Fatal(err)
+		}
+		return u.params, u
+	}
+	slow, u := settled(1e6, false, nil)
+	if fast, _ := settled(1e12, false, nil); fast == slow {
+		t.Fatalf("the rate makes no difference to %v: the test shows nothing", slow)
+	}
+	if again, _ := settled(1e12, false, u); again != slow {
+		t.Errorf("the next attempt has %v, the first had %v", again, slow)
+	}
+	slow, u = settled(1e6, true, nil)
+	if fast, v := settled(1e12, true, nil); fast != slow || !reflect.DeepEqual(u.msg.Array, v.msg.Array) {
+		t.Errorf("a transfer that is taken up has %v, it was begun with %v", fast, slow)
 	}
 }

@@ -59,6 +59,9 @@ class Layout:
     nbytes: int
     cut: int | None
 
+    def __hash__(self) -> int:
+        return hash((self.shape, self.cell, self.order))  # of all fields would take longer than what is looked up
+
     def run(self, cell: int) -> tuple[int, int]:
         """Offset and length in bytes of the run of memory that `cell` covers; the rest of it is padding."""
         if self.cut is None:
@@ -82,6 +85,8 @@ class Layout:
 
     def empty(self) -> Array:
         """A new array of this layout, with whatever bytes it has."""
+        if self.dtype.kind in "biufc" and self.same:
+            return np.empty(self.stored_shape, self.dtype).transpose(invert(self.order))
         make = np.empty if self.same else np.zeros
         # NumPy makes S1 of S0 and the native m8 of any m8 without a unit, but not inside of a structure.
         stored: Array = make(self.stored_shape, np.dtype([("", self.dtype)]))["f0"]

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ndferry import _codec, _messages, _payloads, _wire
 from ndferry._array import Array, Layout
@@ -130,7 +130,7 @@ class Session(Sending, Receiving):
         link = None if self.local else self.rate or _codec.ASSUMED_LINK
         if link and upload.options.id:  # what is taken up by another client must be decided alike
             link = _codec.ASSUMED_LINK
-        if upload.quick:
+        if upload.quick(link):
             upload.settle(self.features, self.codecs, link)
         else:
             yield from beside(lambda: upload.settle(self.features, self.codecs, link))
@@ -154,7 +154,7 @@ class Session(Sending, Receiving):
             upload.acknowledged(header)
 
     def _committed(self, payload: bytes, upload: Upload) -> Receipt:
-        receipt = upload.check(_payloads.receipt(_messages.parse(Kind.RECEIPT, payload)))
+        receipt = upload.check(_payloads.receipt(payload))
         self.idle = True
         return receipt
 
@@ -176,14 +176,15 @@ class Session(Sending, Receiving):
         self, download: Download, wanted: list[tuple[int, int]] | None, progress: Progress | None
     ) -> Operation[None]:
         stream = self._begin()
-        request: dict[str, Any] = {"name": download.name, "takes": ["alias", "fill"]}
-        if wanted is not None:
-            request |= {"cells": wanted, "takes": ["fill"]}  # not what repeats cells that came before
-        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps(request)))
+        if wanted is None:
+            request = _payloads.get_json(download.name)
+        else:  # without what repeats cells that came before
+            request = _payloads.dumps({"name": download.name, "cells": wanted, "takes": ["fill"]})
+        yield from self._request(_wire.pack_frame(Kind.GET, stream, request))
         _, payload = yield from self._next(stream, Kind.META)
-        stat, layout = _payloads.meta_to_read(payload)
+        id, stat, layout = _payloads.meta_to_read(payload)
         try:
-            target = download.begin(stat, layout)
+            target = download.begin(id, stat, layout)
         except (Error, MemoryError):
             yield from self._abandon(stream)
             raise

@@ -6,6 +6,7 @@ signatures (`takes_options`), without a change.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -13,7 +14,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from ndferry import _codec, _messages
 from ndferry._errors import InvalidError
@@ -88,6 +89,13 @@ def checked(options: PutOptions) -> Options:
     TypeError
         There is no such option.
     """
+    if "progress" not in options:  # which is not to be kept alive
+        with contextlib.suppress(TypeError):  # a list or a dict is among them, or there is no such option
+            return _again(**options)
+    return _checked(**options)
+
+
+def _checked(**options: Unpack[PutOptions]) -> Options:
     made = Options(**options)
     if made.digest not in ("crc32c", "sha256"):
         raise InvalidError(f"put: digest {made.digest!r} is not known; crc32c and sha256 are")
@@ -97,6 +105,9 @@ def checked(options: PutOptions) -> Options:
         raise InvalidError(f"put: id {made.id!r} is not 32 lower-case hex digits")
     assert made.wish  # raises for what is wrong with the codec
     return made
+
+
+_again = functools.lru_cache(maxsize=64, typed=True)(_checked)
 
 
 def takes_options(function: F) -> F:

@@ -34,7 +34,7 @@ class Download:
     Attributes
     ----------
     stat, target, result
-        Of the array that comes; None until META came.
+        Of the array that comes; None until META came. The id and the time in `stat` may be those of an earlier one.
     """
 
     def __init__(self, name: str, out: Array | None) -> None:
@@ -43,6 +43,7 @@ class Download:
         self.target: Target | None = None
         self.result: Array | None = None
         self._out = out
+        self._id = ""
 
     @property
     def moved(self) -> int:
@@ -59,7 +60,7 @@ class Download:
             return None
         return ranges
 
-    def begin(self, stat: Stat, layout: Layout) -> Target:
+    def begin(self, id: str, stat: Stat, layout: Layout) -> Target:
         """Where the cells that META announces go.
 
         Raises
@@ -67,13 +68,13 @@ class Download:
         TemporaryError
             It is not the array of the attempt before: the next one asks for all of it.
         """
-        if self.target is not None and self.stat is not None:
-            if self.stat.id == stat.id and layout == self.target.layout:
+        if self.target is not None:
+            if self._id == id and layout == self.target.layout:
                 return self.target
             self.target = None
             raise TemporaryError(f"get {self.name!r}: the array was replaced while it was read", retryable=True)
         self.result = layout.empty() if self._out is None else check_out(self._out, layout)
-        self.stat = stat
+        self._id, self.stat = id, stat
         self.target = Target(self.result, layout, stat.digest.kind == "sha256", stat.fill_value)
         return self.target
 

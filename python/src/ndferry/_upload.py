@@ -65,10 +65,13 @@ class Upload:
     def _cut(self, cell: tuple[int, ...] | None) -> Layout:
         return _array.make_layout(_dtype.text_of(self.array.dtype), self.array.shape, self._order, cell)
 
-    @property
-    def quick(self) -> bool:
-        """`settle` takes no time that an event loop would notice."""
-        return self.layout.nbytes <= 256 * KIB or self.plan is not None
+    def quick(self, link: float | None) -> bool:
+        """`settle` takes no time that a loop would notice: it neither tries codecs nor reads all of the array."""
+        if self.layout.nbytes <= 256 * KIB or self.plan is not None:
+            return True
+        tries = self.options.codec == "auto" and (self.options.link_rate or link) is not None
+        ends = (self.array[(at,) * self.array.ndim].tobytes() for at in (0, -1))
+        return not tries and next(ends) != next(ends)
 
     def settle(self, features: frozenset[str], codecs: tuple[str, ...], link: float | None) -> None:
         """Decide how the array is sent, at the first attempt: what is taken up must have the same description.
@@ -83,8 +86,15 @@ class Upload:
         if self.plan is not None:
             return
         wish = self.options.wish
-        if self.options.chunks is None and "alias" in features and wish.codec in ("none", "auto"):
-            self.layout = self._cut(_sparse.broadcast_cell(self.array, self._order))
+        if (
+            self.options.chunks is None
+            and not self.array.flags.forc
+            and "alias" in features
+            and wish.codec in ("none", "auto")
+        ):
+            cell = _sparse.broadcast_cell(self.array, self._order)
+            if cell is not None:
+                self.layout = self._cut(cell)
         self.codec, self._why = _settle(wish, self.array, self.layout, "blosc" in codecs, link)
         # Encoded cells are not compared with one another: what repeats is cheap there.
         self.plan = _sparse.plan(self.array, self.layout, features if self.codec is None else features - {"alias"})

@@ -103,6 +103,16 @@ _MAX_PAYLOAD = {
     Kind.CHUNK: MAX_CELL + 64 * KIB,
 }
 _KNOWN = {int(kind): kind for kind in Kind}
+_USUAL = {
+    int(kind): (
+        (1 << 64) - 1 if kind in _USES_INDEX else 0,
+        *_RAW_RANGE.get(kind, (0, 0)),
+        int(kind is Kind.CHUNK),
+        _MAX_PAYLOAD.get(kind, MAX_SMALL),
+    )
+    for kind in (Kind.RECEIPT, Kind.META, Kind.CHUNK, Kind.DONE)
+}
+"""What `_check_fields` allows, for the kinds that come most: index, raw and length."""
 
 # magic, kind, flags, handles, stream, length, index, raw, crc
 _HEADER = struct.Struct("<IBBHIIQII")
@@ -192,6 +202,10 @@ def parse_header(data: Buffer, offset: int = 0, *, to_client: bool = True) -> He
     if flags & ~CRITICAL:
         raise ProtocolError(f"wire: header: flags {flags:#04x} has bits that are not defined (§1)")
     header = Header(kind_number, flags, handles, stream, length, index, raw)
+    if to_client and stream and not handles and (usual := _USUAL.get(kind_number)):
+        most_index, least_raw, most_raw, least, most = usual
+        if index <= most_index and least_raw <= raw <= most_raw and least <= length <= most:
+            return header
     kind = _KNOWN.get(kind_number)
     if kind is None:
         if flags & CRITICAL:
