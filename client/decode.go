@@ -83,7 +83,7 @@ func (r *decoder) finish() error {
 		r.d.stored -= int64(len(a.in))
 		f := wire.Failf(wire.CodeIntegrity, "cell %d cannot be decoded: %v", a.cell, a.err)
 		f.Cell = new(uint64(a.cell))
-		if r.broken {
+		if r.broken || r.d.ordered { // those behind it are decoded already
 			return f
 		}
 		return r.d.damage(a.cell, f)

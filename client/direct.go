@@ -287,6 +287,7 @@ func (in *incoming) begin(b []byte) error {
 		return wire.Failf(wire.CodeInvalid, "digest %q is not known", m.Digest)
 	}
 	in.stat, in.got, in.missing = st, make([]bool, n), n
+	_, in.ordered = in.sink.(inOrderSink)
 	in.sink = &paddingSink{in.sink, in.grid}
 	return in.sink.Begin(st, in.grid)
 }

@@ -75,7 +75,7 @@ func (c *Client) get(name string, d *download, opts GetOptions) (*Stat, error) {
 	for {
 		clear(d.hurt)
 		st, err := c.getOnce(name, d, opts)
-		if err != nil || d.missing == 0 {
+		if again := errors.Is(err, errOrder) && c.whyBroken() == nil; !again && (err != nil || d.missing == 0) {
 			return st, err
 		}
 	}
@@ -151,6 +151,7 @@ type download struct {
 	stored  int64                           // bytes of payloads that came
 	hurt    map[int]bool                    // cells that came damaged, and not yet again
 	damages map[int]int                     // how often each
+	ordered bool                            // the sink is an inOrderSink
 	queue   []int                           // of hurt, cells that were not asked for yet
 	ask     func(cell int, why error) error // asks for a cell again, or returns why; nil: all at once, behind DONE
 }
@@ -176,6 +177,7 @@ func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
 	if d.item, err = meta.FillBytes(); err != nil {
 		return nil, err
 	}
+	_, d.ordered = d.sink.(inOrderSink)
 	if packing := st.DType.Packing(); !packing.Identity() {
 		d.sink = &packedSink{Sink: d.sink, packing: packing}
 	}

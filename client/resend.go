@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -86,8 +87,17 @@ func (c *Client) finish(u *upload) (*Receipt, error) {
 	}
 }
 
+// inOrderSink is a Sink that takes cells only in their order: what comes behind one that is damaged is of no use to it.
+type inOrderSink interface{ inOrder() }
+
+// errOrder ends an attempt of a Get whose next one begins with the damaged cell.
+var errOrder = errors.New("a cell came damaged")
+
 // damage notes that a cell came damaged, as why says. It returns nil when the cell may be asked for again, and why otherwise.
 func (d *download) damage(cell int, why error) error {
+	if d.ordered && d.ask != nil {
+		return why // a sender goes on with the next cell
+	}
 	if d.damages == nil {
 		d.damages = map[int]int{}
 	}
@@ -98,6 +108,9 @@ func (d *download) damage(cell int, why error) error {
 		d.hurt = map[int]bool{}
 	}
 	d.hurt[cell] = true
+	if d.ordered {
+		return errOrder
+	}
 	if d.ask == nil {
 		return nil
 	}

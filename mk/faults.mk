@@ -2,10 +2,11 @@
 
 FAULT_SEED ?= 1
 CUTS ?= 2500
+BADLINK_BYTES ?= 1073741824
 
-.PHONY: faults faults-powercut faults-kills faults-crash faults-errno faults-flips faults-resume
+.PHONY: faults faults-powercut faults-kills faults-crash faults-errno faults-flips faults-resume faults-badlink
 
-faults: faults-crash faults-errno faults-flips faults-resume faults-kills faults-powercut ## every fault test at full length
+faults: faults-crash faults-errno faults-flips faults-resume faults-badlink faults-kills faults-powercut ## every fault test at full length
 
 faults-powercut: ## cut the power under load: 2 x CUTS, on ext4 and xfs; needs root
 	go test -tags gate ./internal/worker -run '^TestGatePowerCut$$' -count 1 -v -timeout 55m -powercuts $(CUTS) -powercut-seed $(FAULT_SEED) | scripts/faultlines powercut
@@ -24,3 +25,6 @@ faults-flips: ## every bit of a small node, every length
 
 faults-resume: ## puts and gets over lines that break
 	go test ./internal/worker -run '^TestResumeAfterCuts$$' -count 1 -v | scripts/faultlines resume
+
+faults-badlink: ## arrays over a link that damages what TCP does not see; needs root and /dev/net/tun
+	go test -tags gate ./internal/worker -run '^TestGateBadLink$$' -count 1 -v -timeout 5m -badlink-bytes $(BADLINK_BYTES) -badlink-seed $(FAULT_SEED) | scripts/faultlines badlink

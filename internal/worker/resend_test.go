@@ -127,6 +127,14 @@ func testResend(t *testing.T, driver string) {
 				if !bytes.Equal(got.Data, x.Data) {
 					t.Error("other bytes came back")
 				}
+				if cells < 100 { // a stream takes cells in order alone
+					var stream bytes.Buffer
+					other := newDamager(t, addr[len("unix://"):], seed+1)
+					c := dial(t, "unix://"+other.ln.Addr().String())
+					if _, err := c.GetTo(t.Context(), "a", &client.NPYWriter{W: &stream}, client.GetOptions{}); err != nil || !bytes.HasSuffix(stream.Bytes(), x.Data) {
+						t.Errorf("get in order: %v", err)
+					}
+				}
 				line.mu.Lock()
 				defer line.mu.Unlock()
 				for _, way := range []string{"up", "down"} {
