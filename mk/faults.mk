@@ -18,10 +18,11 @@ faults-crash: ## disks that a power cut could leave, in memory
 	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crashes 550 -crash-seed $(FAULT_SEED) | scripts/faultlines store-powercut
 
 faults-errno: ## every call of the store's file system fails once
-	go test ./store/dir -run '^(TestEveryCallFails|TestDeadAtEveryCall)$$' -count 1 -v -timeout 20m | scripts/faultlines store-errno
+	go test ./store/dir -run '^(TestEveryCallFails|TestDeadAtEveryCall)$$' -count 1 -v -timeout 20m | scripts/faultlines 'store-(errno|dead)'
 
-faults-flips: ## every bit of a small node, every length
+faults-flips: ## every bit and length of a small node and of a conversation, and payloads
 	go test ./store/dir -run '^TestEveryBitFlipped$$' -count 1 -v | scripts/faultlines store-flips
+	go test ./internal/session -run '^TestFlips' -count 1 -v -flip-seed $(FAULT_SEED) | scripts/faultlines flips
 
 faults-resume: ## puts and gets over lines that break
 	go test ./internal/worker -run '^TestResumeAfterCuts$$' -count 1 -v | scripts/faultlines resume
