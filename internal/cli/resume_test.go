@@ -144,23 +144,7 @@ func TestPutGoesOn(t *testing.T) {
 			stop()
 			defer start()()
 			if c.change {
-				info, err := os.Stat(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				at := len(text) - 1
-				if c.secret {
-					at /= 2
-				}
-				text[at]++
-				if err := os.WriteFile(file, text, 0o666); err != nil {
-					t.Fatal(err)
-				}
-				if c.secret {
-					if err := os.Chtimes(file, time.Time{}, info.ModTime()); err != nil {
-						t.Fatal(err)
-					}
-				}
+				change(t, file, text, c.secret)
 			}
 			if code, said := put(); code != ExitOK {
 				t.Fatalf("exit code %d: %s", code, said)
@@ -183,5 +167,28 @@ func TestPutGoesOn(t *testing.T) {
 				t.Errorf("remembered after the end: %v, error %v", left, err)
 			}
 		})
+	}
+}
+
+// change changes a byte of a file and of its text; secretly, the times of the file say nothing of it.
+func change(t *testing.T, file string, text []byte, secret bool) {
+	t.Helper()
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := len(text) - 1
+	if secret {
+		at /= 2
+	}
+	text[at]++
+	if err := os.WriteFile(file, text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if !secret {
+		return
+	}
+	if err := os.Chtimes(file, time.Time{}, info.ModTime()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -15,13 +15,15 @@ import (
 //	opening ───────────────► open ────────────────────► committing ───────► (gone) RECEIPT
 //	   │                       │ FINISH, writes pending ▲ last write done
 //	   │                       └──────► finishing ──────┘
+//	   │                       ▲            │ a cell that does not decode: RESEND
+//	   │                       └────────────┘
 //	   └── any failure ──► failed: ERROR is sent, the upload dropped, and what still comes is thrown away
 type put struct {
 	message   []byte // the PUT, as it came: Import begins with it
 	spec      store.Spec
 	grid      array.Grid
 	size      int  // raw bytes of a cell
-	resume    bool // as the client said; a PUT that was imported has it in spec
+	resume    bool // what the client said; spec.Resume is set for an imported PUT too
 	state     putState
 	got       bitmap
 	spare     bitmap // durable cells that ACCEPT had no room for: one that comes is thrown away

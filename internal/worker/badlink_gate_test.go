@@ -242,14 +242,11 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestGateBadLink moves arrays between two network namespaces over a link that drops, delays, repeats and reorders packets, and swaps words
-// where TCP's checksum does not see it: no wrong byte is accepted, and only the chunks that came damaged travel again.
-func TestGateBadLink(t *testing.T) { eachDriver(t, badLinkUnder) }
-
-func badLinkUnder(t *testing.T, driver string) {
-	const size, cell = 16 << 20, 256 << 10
+// newBadLine runs a server in one namespace and returns how to connect to it from another, and the links in between.
+func newBadLine(t *testing.T, driver string) (connect func() (*client.Client, *counted), links [2]*badLink) {
+	t.Helper()
 	here, there := newNamespace(t, "10.77.0.1"), newNamespace(t, "10.77.0.2")
-	links := [2]*badLink{{rng: rand.New(rand.NewPCG(*badSeed, 1))}, {rng: rand.New(rand.NewPCG(*badSeed, 2))}}
+	links = [2]*badLink{{rng: rand.New(rand.NewPCG(*badSeed, 1))}, {rng: rand.New(rand.NewPCG(*badSeed, 2))}}
 	var carriers sync.WaitGroup
 	carriers.Go(func() { links[0].carry(there.tun, here.tun) })
 	carriers.Go(func() { links[1].carry(here.tun, there.tun) })
@@ -266,8 +263,7 @@ func badLinkUnder(t *testing.T, driver string) {
 	}
 	srv, _ := serve(t, stores["mem"](t), Config{Driver: driver})
 	go srv.Serve(ln)
-
-	connect := func() (*client.Client, *counted) {
+	return func() (*client.Client, *counted) {
 		for {
 			line := &counted{}
 			var err error
@@ -281,7 +277,16 @@ func badLinkUnder(t *testing.T, driver string) {
 			}
 			t.Logf("HELLO: %v", err)
 		}
-	}
+	}, links
+}
+
+// TestGateBadLink moves arrays between two network namespaces over a link that drops, delays, repeats and reorders packets, and swaps words
+// where TCP's checksum does not see it: no wrong byte is accepted, and only the chunks that came damaged travel again.
+func TestGateBadLink(t *testing.T) { eachDriver(t, badLinkUnder) }
+
+func badLinkUnder(t *testing.T, driver string) {
+	const size, cell = 16 << 20, 256 << 10
+	connect, links := newBadLine(t, driver)
 	begin, found, breaks, moved, cells := time.Now(), 0, 0, 0, 0
 	for round := 0; moved < *badBytes/len(drivers); round++ {
 		x := random(t, rand.New(rand.NewPCG(*badSeed, uint64(round)+10)), "|u1", array.Shape{size}, nil)
@@ -305,6 +310,7 @@ func badLinkUnder(t *testing.T, driver string) {
 		}
 		var got *client.Array
 		for {
+			var err error
 			c, line := connect()
 			got, err = c.Get(t.Context(), "bad", client.GetOptions{})
 			c.Close()
