@@ -112,7 +112,7 @@ func testResend(t *testing.T, driver string) {
 		}{{"none", client.CRC32C, 3000, false}, {"none", client.SHA256, 300 << 10, false}, {"lz4", client.SHA256, 300 << 10, true}} {
 			t.Run(name+"/"+mode.codec+"/"+mode.digest, func(t *testing.T) {
 				_, addr := serve(t, open(t), Config{Driver: driver})
-				cells := 6<<20/mode.cell + 1
+				cells := 2<<20/mode.cell + 1
 				x := smooth(random(t, rand.New(rand.NewPCG(seed, 1)), "|u1", array.Shape{cells*mode.cell - 5}, nil))
 				line := newDamager(t, addr[len("unix://"):], seed)
 				c := dial(t, "unix://"+line.ln.Addr().String())
