@@ -2,8 +2,9 @@ package wire
 
 // Features of this version, spec/WIRE.md §10.
 const (
-	FeatureAlias = "alias"
-	FeatureFill  = "fill"
+	FeatureAlias  = "alias"
+	FeatureFill   = "fill"
+	FeatureResend = "resend"
 )
 
 // Codecs of chunks, as HELLO names them, spec/WIRE.md §2 and §5.6.
