@@ -59,7 +59,9 @@ const (
 	wheelTick     = 100 * time.Millisecond
 	wheelSlots    = 512
 	evictAfter    = 5 * time.Second
-	yieldAfter    = int64(time.Millisecond) // a busy loop lets other goroutines run this often
+	turnTime      = int64(500 * time.Microsecond) // bulk of a turn ends then, each connection's piece as it is
+	heavyOutput   = 64 << 10                      // queued bytes that make a connection bulk
+	yieldAfter    = int64(time.Millisecond)       // a busy loop lets other goroutines run this often
 )
 
 // turnLimits are the limits that tests make small.

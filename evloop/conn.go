@@ -91,6 +91,7 @@ const (
 	flPauseWork                         // paused: Offload share used up
 	flOpened                            // Handler.Open was called
 	flFeeding                           // inside Handler.Data
+	flOwed                              // bulk that this turn had no time for: first in the next
 )
 
 const flPaused = flPauseOut | flPauseBudget | flPauseWork

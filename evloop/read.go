@@ -45,6 +45,7 @@ func (c *Conn) ReadInto(dst []byte, s Sink) error {
 		return fmt.Errorf("evloop: read into: %w", ErrBusy)
 	}
 	c.sink = &sink{dst: dst, from: s}
+	c.loop.sinks++
 	if c.flags&flFeeding == 0 && (len(c.in) > 0 || len(dst) == 0) {
 		c.loop.pushAgain(c)
 	}
@@ -209,6 +210,7 @@ func (c *Conn) filled(k int) {
 	}
 	if c.sink == s && s.off == len(s.dst) {
 		c.sink = nil
+		c.loop.sinks--
 		c.st.frames++
 		c.dropLowat()
 		s.from.Done(c, nil)
