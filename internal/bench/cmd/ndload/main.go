@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type load struct {
 	bytes   int
 	op      string
 	list    bool
+	asker   bool
 	small   bool
 	idle    int
 	slow    int
@@ -45,7 +47,8 @@ func main() {
 	flag.IntVar(&l.bulk, "bulk", 0, "clients that transfer arrays without end")
 	flag.IntVar(&l.bytes, "bytes", 32<<20, "bytes of their arrays")
 	flag.StringVar(&l.op, "op", "put", "put or get")
-	flag.BoolVar(&l.list, "list", false, "one client asks for a list and for an array's description 50 times a second")
+	flag.BoolVar(&l.list, "list", false, "a client in a process of its own asks for a list and for an array's description 50 times a second")
+	flag.BoolVar(&l.asker, "asker", false, "be the process of -list")
 	flag.BoolVar(&l.small, "small", false, "one client puts and gets 4 KiB without end")
 	flag.IntVar(&l.idle, "idle", 0, "clients that say HELLO and nothing more")
 	flag.IntVar(&l.slow, "slow", 0, "clients that send a byte a second of a request")
@@ -85,8 +88,11 @@ func (l *load) run() error {
 	for i := range l.bulk {
 		start(func() error { return l.transfer(i) })
 	}
-	if l.list {
+	if l.asker {
 		start(l.ask)
+	}
+	if l.list {
+		start(l.askElsewhere)
 	}
 	if l.small {
 		start(l.tiny)
@@ -201,6 +207,22 @@ func (l *load) latency(name string, times []time.Duration) {
 	l.figures[name+"_p50_us"] = float64(times[len(times)/2].Nanoseconds()) / 1e3
 	l.figures[name+"_p99_us"] = float64(times[len(times)*99/100].Nanoseconds()) / 1e3
 	l.figures[name+"_n"] = float64(len(times))
+}
+
+// askElsewhere runs the asking client as a process of its own, as a user's would be: in this one it would wait for its turn among
+// the goroutines that send.
+func (l *load) askElsewhere() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command(self, "-addr", l.addr, "-asker", "-seconds", fmt.Sprint(l.seconds)).Output()
+	if err != nil {
+		return fmt.Errorf("the client that asks: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return json.Unmarshal(out, &l.figures)
 }
 
 func (l *load) ask() error {
