@@ -6,6 +6,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"ndferry/array"
@@ -15,12 +16,25 @@ import (
 var (
 	ErrNotFound  = errors.New("no such array")
 	ErrConflict  = errors.New("conflict")  // the name is taken, or an array would have children
-	ErrBusy      = errors.New("busy")      // the transfer id is in use by another connection
+	ErrBusy      = errors.New("busy")      // the transfer id is in use by another connection; see OwnedError
 	ErrIntegrity = errors.New("integrity") // stored bytes are not what was recorded
 	ErrNoSpace   = errors.New("no space")
 	ErrInvalid   = errors.New("invalid")
 	ErrLocked    = errors.New("another server has this store open")
 )
+
+// OwnedError is an ErrBusy of a transfer that belongs to another process that has the store open: whoever asked goes there.
+type OwnedError struct {
+	ID    ID
+	Owner string // what the other process was opened with as its name; "" when it cannot be told at the moment
+	Epoch uint64 // grows by one each time the transfer changes hands
+}
+
+func (e *OwnedError) Error() string {
+	return fmt.Sprintf("%v: transfer %x is open in process %q of this server", ErrBusy, e.ID[:], e.Owner)
+}
+
+func (e *OwnedError) Unwrap() error { return ErrBusy }
 
 // ID is a transfer: 128 random bits that its client chose.
 type ID [16]byte
@@ -104,7 +118,7 @@ type Range struct{ First, Count int }
 // Store is a place for arrays. All methods may be called from any goroutine.
 type Store interface {
 	// Begin opens the upload spec.ID. When that id is committed already it returns its receipt and no upload.
-	// ErrBusy when the id is open already; ErrConflict when IfAbsent is set and the name is taken; ErrNoSpace when
+	// ErrBusy when the id is open already, as an OwnedError when in another process; ErrConflict when IfAbsent is set and the name is taken; ErrNoSpace when
 	// the array cannot fit.
 	Begin(ctx context.Context, spec Spec) (Upload, *Receipt, error)
 	// Open returns a committed array for reading; it stays readable, unchanged, until it is closed, whatever happens to the name.

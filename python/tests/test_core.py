@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndferry
-from ndferry import _array
 from ndferry._core import Session
-from ndferry._frames import Operation, Send
+from ndferry._frames import Operation, Receive, Send
+from ndferry._options import Options
+from ndferry._receiving import Download
+from ndferry._upload import Upload
 
 HELLO, PONG, ERROR, CREDIT, RECEIPT, META, ENTRIES, REPORT, DONE, CHUNK = 1, 3, 4, 7, 34, 35, 36, 37, 38, 48
 ID = "00112233445566778899aabbccddeeff"
@@ -79,6 +81,7 @@ def drive(operation: Operation[Any], incoming: Iterator[bytes], sent: bytearray)
                     sent += memoryview(buffer).cast("B")
                 request = operation.send(0)
                 continue
+            assert isinstance(request, Receive)
             got = 0
             while got < request.least:
                 pending = pending or next(incoming, b"")
@@ -109,16 +112,15 @@ class Wire:
         return drive(operation, self.incoming, self.sent)
 
     def put(self) -> ndferry.Receipt:
-        layout = _array.make_layout("<u2", (10,), (0,), (4,))
-        receipt: ndferry.Receipt = self.run(
-            self.session.put(
-                "a", ARRAY, layout, id=ID, digest="crc32c", attributes="{}", if_absent=False, progress=None
-            )
-        )
+        receipt: ndferry.Receipt = self.run(self.session.put(upload()))
         return receipt
 
     def get(self) -> Any:
-        return self.run(self.session.get("a", None, None))
+        return self.run(self.session.get(Download("a", None), None))
+
+
+def upload() -> Upload:
+    return Upload("a", ARRAY, Options(chunks=4, id=ID))
 
 
 ENTRY = {
@@ -327,8 +329,7 @@ def test_an_aborted_chunk_raises_the_error_that_follows() -> None:
 def test_the_last_words_of_a_server_that_closed() -> None:
     session = Session("test")
     drive(session.hello(), iter([HELLO_FRAME]), bytearray())
-    layout = _array.make_layout("<u2", (10,), (0,), (4,))
-    operation = session.put("a", ARRAY, layout, id=ID, digest="crc32c", attributes="{}", if_absent=False, progress=None)
+    operation = session.put(upload())
     request: Any = next(operation)
     assert isinstance(request, Send)
     request = operation.throw(ndferry.ConnectionError("broken pipe"))

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import ndferry
+from ndferry._codec import Blosc
 from ndferry._wire import Kind, pack_frame, pack_header
 from samples import DTYPES, LAYOUTS, SHAPES, bits, same
 
@@ -362,3 +363,42 @@ def test_to_and_from_the_command_line(tmp_path: Path) -> None:
             assert process.wait(20) == 0
     assert same(received, array)
     assert attrs == {"n": 7}
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zlib", "zstd", "auto"])
+@pytest.mark.parametrize("digest", ["crc32c", "sha256"])
+def test_every_codec(pair: Pair, codec: Any, digest: Any) -> None:
+    a, b = pair
+    arrays = [
+        np.arange(3_000_000, dtype="<i4").reshape(1000, 3000),
+        np.asfortranarray(np.ones((300, 1001))),
+        np.empty(0),
+    ]
+    link = 1e6 if codec == "auto" else None
+    sender = Outcome(
+        lambda: [ndferry.send_array(a, x, codec=codec, digest=digest, link_rate=link, chunks=None) for x in arrays]
+    )
+    for array in arrays:
+        out = np.empty_like(array)
+        assert same(ndferry.recv_array(b, out).array, array)
+    receipts = sender.wait()
+    assert receipts[0].codec in (("lz4", "zstd") if codec == "auto" else (codec,))
+    assert receipts[0].stored_bytes < receipts[0].nbytes / 2
+    assert bool(receipts[0].codec_why) == (codec == "auto")
+
+
+def test_a_damaged_container_is_refused_at_a_boundary(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = pair
+    encode = Blosc.encode
+    monkeypatch.setattr(Blosc, "encode", lambda self, raw: encode(self, raw)[:16] + bytes(len(encode(self, raw)) - 16))
+    sender = Outcome(ndferry.send_array, a, np.arange(100_000), codec="zlib")
+    with pytest.raises(ndferry.IntegrityError) as caught:
+        ndferry.recv_array(b)
+    assert caught.value.closed is False
+    with pytest.raises(ndferry.IntegrityError) as caught:
+        sender.wait()
+    assert caught.value.closed is False
+    monkeypatch.undo()
+    sender = Outcome(ndferry.send_array, a, np.arange(100_000), codec="zlib")
+    assert (ndferry.recv_array(b).array == np.arange(100_000)).all()
+    sender.wait()

@@ -115,6 +115,7 @@ func (u *upload) undoFinish() error {
 	if err := u.journal.Truncate(u.end); err != nil {
 		return err
 	}
+	u.size = u.end
 	if err := u.s.fs.Remove(u.path + "/" + zarrJSON); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -137,6 +138,7 @@ func (u *upload) appendCommit(c commitBody) error {
 	if _, err := u.journal.WriteAt(record, u.end); err != nil {
 		return err
 	}
+	u.size = u.end + int64(len(record))
 	return u.settleFile(u.journal)
 }
 
@@ -157,20 +159,23 @@ func (u *upload) writeIndex() (size int64, crc uint32, err error) {
 // publish puts the finished node at its name: steps 4 to 8.
 func (u *upload) publish(receipt store.Receipt) error {
 	s := u.s
-	s.names.Lock()
-	defer s.names.Unlock()
+	if err := s.names.lock(); err != nil {
+		return err
+	}
+	defer s.names.unlock()
 	replace, missing, err := s.checkPlace(u.spec.Name, u.spec.IfAbsent)
 	if err != nil {
 		return err
 	}
 	if err := s.receipts.intent(receipt, !u.spec.Relaxed); err != nil {
+		if e := s.receipts.restore(); e != nil {
+			u.stay(e)
+		}
 		return err
 	}
 	if err := u.rename(replace, missing); err != nil {
 		if e := s.receipts.dropped(receipt.ID); e != nil {
-			// Without DROPPED on disk the upload must stay where it is: an intent whose upload is gone counts as done.
-			s.log.Error("store: a failed commit cannot be logged", "array", u.spec.Name, "error", e)
-			u.leave()
+			u.stay(e)
 		}
 		return err
 	}
@@ -180,12 +185,20 @@ func (u *upload) publish(receipt store.Receipt) error {
 	return nil
 }
 
+// stay leaves the upload where it is, because an intent of it may be in the log: one whose upload is gone counts as done.
+func (u *upload) stay(err error) {
+	u.s.log.Error("store: a failed commit cannot be logged", "array", u.spec.Name, "error", err)
+	u.leave()
+}
+
 // rename makes the missing groups, renames the upload to its name and makes that durable: steps 5 to 7. After an error everything is as it
 // was before.
 func (u *upload) rename(replace bool, missing []string) (err error) {
 	s, to := u.s, nodePath(u.spec.Name)
-	s.visible.Lock()
-	defer s.visible.Unlock()
+	if err := s.visible.lock(path.Dir(to)); err != nil {
+		return err
+	}
+	defer s.visible.unlock()
 	made := 0
 	defer func() {
 		if err != nil {
@@ -202,7 +215,7 @@ func (u *upload) rename(replace bool, missing []string) (err error) {
 	if replace {
 		mode = RenameExchange
 	}
-	if err := s.fs.Rename(u.path, to, mode); err != nil {
+	if err := u.move(u.path, to, mode); err != nil {
 		return err
 	}
 	if u.spec.Relaxed {
@@ -211,14 +224,14 @@ func (u *upload) rename(replace bool, missing []string) (err error) {
 		err = s.settle(path.Dir(to))
 	}
 	if err != nil {
-		if e := s.fs.Rename(to, u.path, mode); e != nil {
+		if e := u.move(to, u.path, mode); e != nil {
 			s.log.Error("store: cannot undo a failed commit; the array is whole and stays visible", "array", u.spec.Name, "error", e)
 			made = 0
 		}
 		return err
 	}
 	if replace {
-		if err := u.moveAside(); err != nil {
+		if err := u.dropReplaced(); err != nil {
 			s.log.Warn("store: a replaced array cannot be removed before the next start", "array", u.spec.Name, "error", err)
 		}
 	}

@@ -357,7 +357,8 @@ func (f *crashFile) Size() (int64, error) {
 	return int64(len(f.n.data)), f.c.alive()
 }
 
-func (f *crashFile) Lock() error { return nil }
+func (f *crashFile) Lock(dir.LockMode) error { return nil }
+func (f *crashFile) Unlock() error           { return nil }
 
 func (f *crashFile) Close() error { return nil }
 

@@ -17,12 +17,16 @@
 //
 // In this order:
 //
-//	Store.names    one change of names at a time: commit from INTENT to DONE, delete, recovery
+//	Store.names    one change of names at a time: commit from INTENT to DONE, delete, recovery, appends to receipts
 //	Store.visible  written while a name changes until that is durable, read while a name is resolved,
 //	               so that nobody sees what a crash could take back
+//	Store.claims   what happens to the directories in state/uploads
 //	Store.mu       the table of open uploads
 //	receiptLog.mu  the log of receipts
 //	upload.mu      the table of one upload's cells
+//
+// The first three exclude the other processes that have the store open, too (locks.go; STORE.md §4). owner.go says to which process an
+// upload belongs. A lock that is kept is kept by files, so a process that dies leaves none; the next holder repairs what it was at.
 //
 // # Seams
 //

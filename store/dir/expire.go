@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"errors"
 	"time"
 
 	"ndferry/store"
@@ -18,19 +19,22 @@ const (
 type observation struct {
 	wall time.Time
 	up   time.Duration
+	size int64 // of its journal, which grows when a process takes the upload
 }
 
 // observe reads both clocks.
 func (s *Store) observe() observation { return observation{wall: s.now().Round(0), up: s.uptime()} }
 
 // idleSince notes that nobody has the upload open.
-func (s *Store) idleSince(id store.ID) {
+func (s *Store) idleSince(id store.ID, journal int64) {
+	seen := s.observe()
+	seen.size = journal
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.idle[id] = s.observe()
+	s.idle[id] = seen
 }
 
-// expire removes the uploads whose time is over. No intent of theirs may be in the log: receiptLog.repair has run.
+// expire removes the uploads whose time is over.
 func (s *Store) expire() {
 	now := s.observe()
 	s.mu.Lock()
@@ -39,21 +43,53 @@ func (s *Store) expire() {
 		return
 	}
 	s.expired = now.up
-	var over []store.ID
+	over := map[store.ID]observation{}
 	for id, seen := range s.idle {
 		if s.open[id] == nil && now.up-seen.up >= uploadLife && now.wall.Sub(seen.wall) >= uploadLife {
-			over = append(over, id)
+			over[id] = seen
 		}
 	}
 	s.mu.Unlock()
-	for _, id := range over {
+	for id, seen := range over {
 		u := &upload{s: s, spec: store.Spec{ID: id}, path: uploadPath(id)}
 		if s.claim(u) != nil {
 			continue // its client is back
 		}
-		if err := u.moveAside(); err != nil {
+		if err := u.expire(seen); err != nil {
 			s.log.Warn("store: cannot remove an abandoned transfer", "id", id, "error", err)
 		}
 		s.unclaim(u)
 	}
+}
+
+// expire removes an upload that nobody has had since it was seen, in any process. One that somebody had meanwhile has its time again.
+func (u *upload) expire(seen observation) error {
+	s, id := u.s, u.spec.ID
+	if _, err := s.lookup(id); err != nil { // no intent of it may be in the log
+		return err
+	}
+	if err := s.claims.lock(); err != nil {
+		return err
+	}
+	defer s.claims.unlock()
+	_, settled, err := s.receipts.find(id)
+	if err != nil || !settled {
+		return err
+	}
+	_, err = u.lockJournal()
+	defer u.closeFiles()
+	if errors.Is(err, store.ErrBusy) {
+		s.idleSince(id, seen.size)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if u.journal != nil {
+		if size, err := u.journal.Size(); err != nil || size != seen.size {
+			s.idleSince(id, size)
+			return err
+		}
+	}
+	return u.dropHere()
 }

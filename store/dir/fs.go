@@ -47,11 +47,23 @@ type File interface {
 	Sync() error
 	// Size returns the size.
 	Size() (int64, error)
-	// Lock takes an exclusive lock that ends with the file. ErrLocked when another has it.
-	Lock() error
+	// Lock takes a lock on the whole file that ends with Unlock, with Close or with the process. It is one between open files:
+	// a file that is opened twice conflicts with itself, also in one process.
+	Lock(mode LockMode) error
+	// Unlock gives the lock up.
+	Unlock() error
 	// Close releases the file.
 	Close() error
 }
+
+// LockMode says what a lock admits beside it, and whether to wait for it.
+type LockMode int
+
+const (
+	LockExclusive LockMode = iota // nothing; waits
+	LockShared                    // other shared ones; waits
+	LockTry                       // nothing; does not wait: ErrLocked when another has one
+)
 
 // RenameMode says what may be at the destination of a rename.
 type RenameMode int

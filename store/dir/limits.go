@@ -11,4 +11,5 @@ const (
 	receiptLife    = 7 * 24 * time.Hour // how long a receipt is kept after its DONE
 	tornReceipts   = 8 << 10            // bytes that a crash can leave torn at the end of the log of receipts
 	walkDepth      = 64                 // parts of a name
+	maxNamePath    = 1024               // bytes of a name
 )

@@ -116,9 +116,11 @@ func (w *walk) array(name string) error {
 		w.more = true
 		return nil
 	}
-	w.s.visible.RLock()
+	if err := w.s.visible.rlock(); err != nil {
+		return err
+	}
 	side, err := w.s.readSidecar(nodePath(name), readInfo)
-	w.s.visible.RUnlock()
+	w.s.visible.runlock()
 	switch {
 	case errors.Is(err, store.ErrIntegrity) || errors.Is(err, store.ErrInvalid):
 		w.s.log.Error("store: an array is left out of a list", "array", name, "error", err)

@@ -93,8 +93,11 @@ func (s *Store) checkPlace(name string, ifAbsent bool) (replace bool, missing []
 
 // peekPlace is checkPlace before there is work to lose: its answer holds for the moment, and publish asks again.
 func (s *Store) peekPlace(name string, ifAbsent bool) error {
-	s.visible.RLock() // a name in the middle of a change looks like nothing that we wrote
-	defer s.visible.RUnlock()
+	// A name in the middle of a change looks like nothing that we wrote.
+	if err := s.visible.rlock(); err != nil {
+		return err
+	}
+	defer s.visible.runlock()
 	_, _, err := s.checkPlace(name, ifAbsent)
 	return err
 }
@@ -170,7 +173,10 @@ func (s *Store) dropEmptyGroups(made []string) {
 	if len(made) == 0 {
 		return
 	}
-	clear(s.settled)
+	if err := s.names.forgetSettled(); err != nil {
+		s.log.Error("store: the groups of a failed commit stay", "group", made[0], "error", err)
+		return
+	}
 	aside, err := s.trash.move(nodePath(made[0]))
 	if err != nil {
 		s.log.Error("store: cannot remove the groups of a failed commit", "group", made[0], "error", err)

@@ -33,9 +33,11 @@ func (s *Store) Open(ctx context.Context, name string) (store.Array, error) {
 	if err := checkName(name); err != nil {
 		return nil, opError("open", name, err)
 	}
-	s.visible.RLock()
+	if err := s.visible.rlock(); err != nil {
+		return nil, opError("open", name, err)
+	}
 	kind, err := s.look(nodePath(name))
-	s.visible.RUnlock()
+	s.visible.runlock()
 	if err == nil && kind == foreign && s.isArray(name) {
 		a, err := s.openForeign(name)
 		if err != nil {
@@ -51,8 +53,10 @@ func (s *Store) Open(ctx context.Context, name string) (store.Array, error) {
 }
 
 func (s *Store) openNode(name string) (*node, error) {
-	s.visible.RLock()
-	defer s.visible.RUnlock()
+	if err := s.visible.rlock(); err != nil {
+		return nil, err
+	}
+	defer s.visible.runlock()
 	if err := s.mustBeOurs(name); err != nil {
 		return nil, err
 	}

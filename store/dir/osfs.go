@@ -160,12 +160,25 @@ func (o osFile) WriteBack(off, length int64) {
 
 func (o osFile) Sync() error { return o.call("sync", dataSync) }
 
-func (o osFile) Lock() error {
-	err := o.call("lock", func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+// Lock uses flock(2), whose locks belong to the open file and not to the process as those of fcntl(2) do: closing another
+// descriptor of the file does not drop them.
+func (o osFile) Lock(mode LockMode) error {
+	how := unix.LOCK_EX
+	switch mode {
+	case LockShared:
+		how = unix.LOCK_SH
+	case LockTry:
+		how |= unix.LOCK_NB
+	}
+	err := o.call("lock", func(fd int) error { return unix.Flock(fd, how) })
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%w: %w", store.ErrLocked, err)
 	}
 	return err
+}
+
+func (o osFile) Unlock() error {
+	return o.call("unlock", func(fd int) error { return unix.Flock(fd, unix.LOCK_UN) })
 }
 
 func (o osFile) call(op string, f func(fd int) error) error {

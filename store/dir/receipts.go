@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,56 +16,117 @@ import (
 	"ndferry/store"
 )
 
-// receiptLog is state/receipts: which commits were begun, published, given up (STORE.md §3). What it says is in memory too; after
-// a failed append the whole log is written anew before the next one.
+// receiptLog is state/receipts: which commits were begun, published, given up (STORE.md §3). What it says is in memory too. It is
+// appended to under the lock on names, by all processes; each takes in what the others have appended before it appends, and before it
+// answers. After a failed append the whole log is written anew before the next one.
 type receiptLog struct {
 	s *Store
 
-	mu      sync.Mutex
-	f       File
-	end     int64                  // guarded by mu: where the next record goes
-	broken  bool                   // guarded by mu: what the file holds is not known
-	entries map[store.ID]*logEntry // guarded by mu
+	mu        sync.Mutex
+	f         File
+	file      uint64                     // guarded by mu: words.log of f
+	end       int64                      // guarded by mu: of the last record that was taken in
+	undecided map[store.ID]store.Receipt // guarded by mu: intents without outcome
+	entries   map[store.ID]logEntry      // guarded by mu: commits that are done
 }
 
 type logEntry struct {
 	receipt store.Receipt
-	done    time.Time // zero: an intent
+	done    time.Time
 }
 
-// openReceipts reads the log, or begins one. It forgets receipts that are older than receiptLife.
+// openReceipts reads the log, or begins one. It forgets receipts that are older than receiptLife. The lock on names must be held.
 func openReceipts(s *Store) (*receiptLog, error) {
-	l := &receiptLog{s: s, entries: map[store.ID]*logEntry{}}
-	f, err := s.fs.OpenFile(receiptsFile, true)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	rewrite := err != nil
-	if err == nil {
-		l.f = f
-		if rewrite, err = l.read(); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
+	l := &receiptLog{s: s}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rewrite, err := l.reload()
+	if err != nil {
+		return nil, errors.Join(err, l.closeFile())
 	}
 	for id, e := range l.entries {
-		if !e.done.IsZero() && s.now().Sub(e.done) > receiptLife {
+		if s.now().Sub(e.done) > receiptLife {
 			delete(l.entries, id)
 			rewrite = true
 		}
 	}
-	if rewrite {
+	if rewrite || s.names.words.broken != 0 {
 		err = l.rewrite()
 	} else {
 		// What a killed server wrote may be in memory only.
 		err = l.f.Sync()
 	}
 	if err != nil {
-		return nil, errors.Join(err, l.close())
+		return nil, errors.Join(err, l.closeFile())
 	}
 	return l, nil
 }
 
-// read takes in the log and reports whether it should be written anew. A damaged log costs the receipts that it cannot tell any
+// reload opens the log and takes it in from its beginning. It reports whether it should be written anew.
+func (l *receiptLog) reload() (rewrite bool, err error) {
+	f, err := l.s.fs.OpenFile(receiptsFile, true)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return false, err
+	}
+	_ = l.closeFile()
+	l.undecided, l.entries, l.end = map[store.ID]store.Receipt{}, map[store.ID]logEntry{}, 0
+	l.file = l.s.names.words.log
+	if missing {
+		return true, nil
+	}
+	l.f = f
+	return l.read()
+}
+
+// catchUp takes in what other processes have appended, and makes the log whole again when one failed or died over it. The lock on names
+// must be held.
+func (l *receiptLog) catchUp() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.s.names.words
+	rewrite := false
+	if l.f == nil || l.file != w.log {
+		var err error
+		if rewrite, err = l.reload(); err != nil {
+			return err
+		}
+	} else if whole, err := l.follow(); err != nil {
+		return err
+	} else {
+		rewrite = !whole
+	}
+	if rewrite || w.broken != 0 {
+		return l.rewrite()
+	}
+	return nil
+}
+
+// follow takes in the records behind end and reports whether the file ends with the last of them.
+func (l *receiptLog) follow() (whole bool, err error) {
+	size, err := l.f.Size()
+	if err != nil || size == l.end {
+		return err == nil, err
+	}
+	r := &records{src: l.f, file: receiptsFile, size: size, off: l.end}
+	for {
+		kind, body, at, err := r.next()
+		if err == nil {
+			err = l.apply(kind, body)
+		}
+		switch {
+		case err == io.EOF:
+			return true, nil
+		case err != nil && (errors.Is(err, store.ErrIntegrity) || at < r.off):
+			return false, nil // torn, or being written
+		case err != nil:
+			return false, err
+		}
+		l.end = r.off
+	}
+}
+
+// read takes in the whole log and reports whether it should be written anew. A damaged log costs the receipts that it cannot tell any
 // more, not the service: a copy of it stays as receipts.damaged.
 func (l *receiptLog) read() (rewrite bool, err error) {
 	size, err := l.f.Size()
@@ -107,7 +170,7 @@ func (l *receiptLog) read() (rewrite bool, err error) {
 		return true, l.setAside(&damage{receiptsFile, 0, "damaged records"})
 	}
 	l.end = r.off
-	return rewrite || records > 2*len(l.entries), nil
+	return rewrite || records > 2*(len(l.entries)+len(l.undecided)), nil
 }
 
 // setAside keeps a copy of a damaged log. The log itself stays until rewrite has put a whole one in its place: a crash in between
@@ -157,50 +220,59 @@ func (l *receiptLog) apply(kind recordType, body []byte) error {
 		if err != nil {
 			return fmt.Errorf("INTENT: %w", err)
 		}
-		l.entries[receipt.ID] = &logEntry{receipt: receipt}
+		delete(l.entries, receipt.ID)
+		l.undecided[receipt.ID] = receipt
 	case recordDone:
 		if len(body) != 24 {
 			return fmt.Errorf("DONE of %d bytes", len(body))
 		}
-		if e := l.entries[store.ID(body)]; e != nil {
-			e.done = time.Unix(0, int64(binary.LittleEndian.Uint64(body[16:])))
+		if r, ok := l.undecided[store.ID(body)]; ok {
+			delete(l.undecided, r.ID)
+			l.entries[r.ID] = logEntry{r, time.Unix(0, int64(binary.LittleEndian.Uint64(body[16:])))}
 		}
 	case recordDropped:
 		if len(body) != 16 {
 			return fmt.Errorf("DROPPED of %d bytes", len(body))
 		}
-		delete(l.entries, store.ID(body))
+		delete(l.undecided, store.ID(body))
 	default:
 		return fmt.Errorf("record of unknown type %d", kind)
 	}
 	return nil
 }
 
-// get returns the receipt of a commit that is done.
-func (l *receiptLog) get(id store.ID) (store.Receipt, bool) {
+// find returns the receipt of a commit that is done. settled is false when only the lock on names tells: there is an intent without
+// outcome, or the log is not whole.
+func (l *receiptLog) find(id store.ID) (receipt *store.Receipt, settled bool, err error) {
+	w, err := l.s.names.peek()
+	if err != nil {
+		return nil, false, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.entries[id]
-	if e == nil || e.done.IsZero() {
-		return store.Receipt{}, false
+	if w.broken != 0 || l.f == nil || w.log != l.file {
+		return nil, false, nil
 	}
-	return e.receipt, true
+	if _, err := l.follow(); err != nil {
+		return nil, false, err
+	}
+	if _, open := l.undecided[id]; open {
+		return nil, false, nil
+	}
+	if e, ok := l.entries[id]; ok {
+		return &e.receipt, true, nil
+	}
+	return nil, true, nil
 }
 
 // intents returns the receipts of commits of which the outcome is not logged.
 func (l *receiptLog) intents() []store.Receipt {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var list []store.Receipt
-	for _, e := range l.entries {
-		if e.done.IsZero() {
-			list = append(list, e.receipt)
-		}
-	}
-	return list
+	return slices.Collect(maps.Values(l.undecided))
 }
 
-// intent logs, durably or not, that a commit is about to be published.
+// intent logs, durably or not, that a commit is about to be published. The lock on names must be held, here and below.
 func (l *receiptLog) intent(r store.Receipt, durable bool) error {
 	body, err := json.Marshal(encodeReceipt(r))
 	if err != nil {
@@ -208,21 +280,21 @@ func (l *receiptLog) intent(r store.Receipt, durable bool) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries[r.ID] = &logEntry{receipt: r}
+	l.undecided[r.ID] = r
 	if err := l.append(recordIntent, body, durable); err != nil {
-		delete(l.entries, r.ID)
+		delete(l.undecided, r.ID)
 		return err
 	}
 	return nil
 }
 
-// done logs that a commit is published and durable. The receipt stands even when the log fails: recovery finds the array
-// published.
+// done logs that a commit is published and durable. The receipt stands even when the log fails: repair finds the array published.
 func (l *receiptLog) done(id store.ID, durable bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.entries[id]
-	e.done = l.s.now()
+	e := logEntry{l.undecided[id], l.s.now()}
+	delete(l.undecided, id)
+	l.entries[id] = e
 	body := binary.LittleEndian.AppendUint64(id[:], uint64(e.done.UnixNano()))
 	return l.append(recordDone, body, durable)
 }
@@ -231,12 +303,13 @@ func (l *receiptLog) done(id store.ID, durable bool) error {
 func (l *receiptLog) dropped(id store.ID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.entries, id)
+	delete(l.undecided, id)
 	return l.append(recordDropped, id[:], true)
 }
 
+// append appends a record. After an error nobody appends before the log is written anew.
 func (l *receiptLog) append(kind recordType, body []byte, durable bool) error {
-	if l.broken {
+	if l.s.names.words.broken != 0 {
 		return l.rewrite()
 	}
 	record := appendRecord(nil, kind, body)
@@ -244,33 +317,45 @@ func (l *receiptLog) append(kind recordType, body []byte, durable bool) error {
 	if err == nil && durable {
 		err = l.f.Sync()
 	}
-	l.broken = err != nil
+	if err != nil {
+		return errors.Join(err, l.setBroken())
+	}
 	l.end += int64(len(record))
-	return err
+	return nil
 }
 
-// repair makes the log whole again after a failed append.
-func (l *receiptLog) repair() error {
+// setBroken tells all processes that the log is to be written anew.
+func (l *receiptLog) setBroken() error {
+	return l.s.names.put(func(w *words) { w.broken = 1 }, "")
+}
+
+// restore writes the log anew after a failed append, so that nothing of what failed is in it.
+func (l *receiptLog) restore() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.broken {
-		return nil
-	}
 	return l.rewrite()
 }
 
 // rewrite replaces the log by one of what is in memory, durably.
 func (l *receiptLog) rewrite() error {
-	l.broken = true
+	if err := l.setBroken(); err != nil {
+		return err
+	}
 	text := appendPreamble(nil, receiptsMagic)
+	appendIntent := func(r store.Receipt) error {
+		body, err := json.Marshal(encodeReceipt(r))
+		text = appendRecord(text, recordIntent, body)
+		return err
+	}
 	for id, e := range l.entries {
-		body, err := json.Marshal(encodeReceipt(e.receipt))
-		if err != nil {
+		if err := appendIntent(e.receipt); err != nil {
 			return err
 		}
-		text = appendRecord(text, recordIntent, body)
-		if !e.done.IsZero() {
-			text = appendRecord(text, recordDone, binary.LittleEndian.AppendUint64(id[:], uint64(e.done.UnixNano())))
+		text = appendRecord(text, recordDone, binary.LittleEndian.AppendUint64(id[:], uint64(e.done.UnixNano())))
+	}
+	for _, r := range l.undecided {
+		if err := appendIntent(r); err != nil {
+			return err
 		}
 	}
 	temp := l.s.trash.next()
@@ -288,18 +373,25 @@ func (l *receiptLog) rewrite() error {
 	if err != nil {
 		return err
 	}
-	if l.f != nil {
-		l.f.Close()
+	if err := l.s.names.put(func(w *words) { w.log, w.broken = w.log+1, 0 }, ""); err != nil {
+		return errors.Join(err, f.Close())
 	}
-	l.f, l.end, l.broken = f, int64(len(text)), false
+	_ = l.closeFile()
+	l.f, l.end, l.file = f, int64(len(text)), l.s.names.words.log
 	return nil
 }
 
 func (l *receiptLog) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.closeFile()
+}
+
+func (l *receiptLog) closeFile() error {
 	if l.f == nil {
 		return nil
 	}
-	return l.f.Close()
+	f := l.f
+	l.f = nil
+	return f.Close()
 }

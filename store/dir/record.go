@@ -30,6 +30,7 @@ const (
 	recordHeader  recordType = 1
 	recordCells   recordType = 2
 	recordCommit  recordType = 3
+	recordOwner   recordType = 4
 	recordIntent  recordType = 16
 	recordDone    recordType = 17
 	recordDropped recordType = 18

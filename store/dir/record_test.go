@@ -203,7 +203,7 @@ func FuzzRecords(f *testing.F) {
 			}
 		}
 		// The log of receipts reads the same records.
-		l := &receiptLog{entries: map[store.ID]*logEntry{}}
+		l := &receiptLog{undecided: map[store.ID]store.Receipt{}, entries: map[store.ID]logEntry{}}
 		r, err := openRecords(src, receiptsFile, receiptsMagic, size)
 		for err == nil {
 			var kind recordType

@@ -5,22 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"ndferry/store"
 )
 
-// recover decides what a crash left undecided: intents whose outcome is not logged, and uploads that are none.
-//
-// An intent is done when its array is at its name, or when its upload is no longer a node of its id (renamed away, and
-// replaced or deleted since). The rename may have been seen by us and not by the disk yet, since only the server and not the system
-// may have crashed: everything that DONE claims is synced before it is logged.
+// recover decides what a crash left undecided: intents whose outcome is not logged, and uploads that are none. The lock on names must
+// be held.
 func (s *Store) recover() error {
 	var err error
 	if s.receipts, err = openReceipts(s); err != nil {
 		return err
 	}
-	s.names.Lock()
-	defer s.names.Unlock()
+	if err := s.names.repair(); err != nil {
+		return err
+	}
+	return s.sweepUploads()
+}
+
+// settleIntents decides intents whose outcome is not logged. With the lock on names nobody is at the commit of one.
+//
+// An intent is done when its array is at its name, or when its upload is no longer a node of its id (renamed away, and
+// replaced or deleted since). The rename may have been seen by us and not by the disk yet, since only the server and not the system
+// may have crashed: everything that DONE claims is synced before it is logged.
+func (s *Store) settleIntents() error {
 	for _, r := range s.receipts.intents() {
 		done, err := s.wasPublished(r)
 		if err != nil {
@@ -33,7 +41,7 @@ func (s *Store) recover() error {
 			continue
 		}
 		for _, p := range append(ancestors(r.Name), uploadsDir) {
-			if err := s.fs.SyncDir(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := s.fs.SyncDir(p); err != nil && !isMissing(err) {
 				return err
 			}
 		}
@@ -41,7 +49,11 @@ func (s *Store) recover() error {
 			return err
 		}
 	}
-	return s.sweepUploads()
+	return nil
+}
+
+func isMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 func (s *Store) wasPublished(r store.Receipt) (bool, error) {
@@ -86,28 +98,54 @@ func (s *Store) idOf(p string) (store.ID, error) {
 	return side.spec.ID, nil
 }
 
-// sweepUploads moves to the trash what is in state/uploads and no upload that can go on.
+// sweepUploads moves to the trash what is in state/uploads and no upload that can go on. What another process has it leaves alone.
 func (s *Store) sweepUploads() error {
 	entries, err := s.fs.ReadDir(uploadsDir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		p := uploadsDir + "/" + e.Name
-		id, err := s.idOf(p)
-		if err != nil {
+		if err := s.sweepUpload(e.Name); err != nil {
 			return err
 		}
-		_, committed := s.receipts.get(id)
-		if id != (store.ID{}) && e.Name == hex.EncodeToString(id[:]) && !committed {
-			s.idleSince(id)
-			continue
-		}
-		aside, err := s.trash.move(p)
-		if err != nil {
-			return fmt.Errorf("remove what is left of a transfer: %w", err)
-		}
-		s.trash.drop(aside)
 	}
+	return nil
+}
+
+func (s *Store) sweepUpload(name string) error {
+	if err := s.claims.lock(); err != nil {
+		return err
+	}
+	defer s.claims.unlock()
+	p := uploadsDir + "/" + name
+	u := &upload{s: s, path: p}
+	_, err := u.lockJournal()
+	if errors.Is(err, store.ErrBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer u.closeFiles()
+	var id store.ID
+	if u.journal != nil {
+		if id, err = s.idOf(p); err != nil {
+			return err
+		}
+	}
+	receipt, _, err := s.receipts.find(id)
+	if err != nil {
+		return err
+	}
+	if id != (store.ID{}) && name == hex.EncodeToString(id[:]) && receipt == nil {
+		size, err := u.journal.Size()
+		s.idleSince(id, size)
+		return err
+	}
+	aside, err := s.trash.move(p)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove what is left of a transfer: %w", err)
+	}
+	s.trash.drop(aside)
 	return nil
 }

@@ -186,6 +186,7 @@ type sidecar struct {
 	created   time.Time
 	layout    layout
 	table     *table
+	owner     ownerBody   // the last one
 	commit    *commitBody // nil: not committed
 	receipt   store.Receipt
 	end       int64 // of the last whole record that is not COMMIT
@@ -228,7 +229,7 @@ func readInfo(src io.ReaderAt, file string, size int64) (*sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	for r.skipKind(recordCells) {
+	for r.skipKind(recordCells) || r.skipKind(recordOwner) {
 	}
 	kind, body, at, err := r.next()
 	if err == io.EOF {
@@ -302,6 +303,12 @@ func (s *sidecar) apply(r *records, kind recordType, body []byte, at int64) erro
 			return r.damaged(at, err.Error())
 		}
 		s.end = r.off
+	case recordOwner:
+		var owner ownerBody
+		if err := json.Unmarshal(body, &owner); err != nil {
+			return r.damaged(at, fmt.Sprintf("OWNER: %v", err))
+		}
+		s.owner, s.end = owner, r.off
 	case recordCommit:
 		c := new(commitBody)
 		err := json.Unmarshal(body, c)

@@ -37,6 +37,10 @@ const (
 
 // Config says how a directory store works. The zero value is right.
 type Config struct {
+	// Shared opens the store beside other processes of one server, which has its Lock. Without it the store takes the lock.
+	Shared bool
+	// Owner is what other processes are told of this one in a store.OwnedError; "" is its pid.
+	Owner string
 	// FS is the file system below the store's directory; nil is the real one. The store closes it.
 	FS FS
 	// Now is the clock that dates receipts and ends their life; nil is time.Now.
@@ -53,17 +57,21 @@ type Store struct {
 	now    func() time.Time
 	uptime func() time.Duration
 	log    *slog.Logger
-	lock   File
+	server *serverLock // nil when the store is shared
 
-	names   sync.Mutex      // serialises changes of names
+	owner   string // of uploads that this process has
+	process uint64 // number of this process among those that have opened the store
+
+	names   nameLock        // serialises changes of names
 	settled map[string]bool // guarded by names: groups of which the entry is durable
-	visible sync.RWMutex    // see the package's documentation
+	visible visibility      // see the package's documentation
+	claims  fileLock        // serialises what happens in state/uploads
 
 	mu      sync.Mutex
 	open    map[store.ID]*upload     // guarded by mu
 	idle    map[store.ID]observation // guarded by mu: unfinished uploads that nobody has open
 	expired time.Duration            // guarded by mu: when idle was looked through last
-	spoiled map[store.ID]bool        // guarded by mu: uploads that failed and could not be moved away
+	spoiled map[store.ID]File        // guarded by mu: uploads that failed and could not be moved away, with their journal
 
 	receipts *receiptLog
 	trash    trash
@@ -73,8 +81,8 @@ type Store struct {
 // undecided. ErrLocked when another server has it open.
 func Open(directory string, config Config) (*Store, error) {
 	s := &Store{
-		fs: config.FS, now: config.Now, uptime: config.Uptime, log: config.Log,
-		settled: map[string]bool{}, open: map[store.ID]*upload{}, idle: map[store.ID]observation{}, spoiled: map[store.ID]bool{},
+		fs: config.FS, now: config.Now, uptime: config.Uptime, log: config.Log, owner: config.Owner,
+		settled: map[string]bool{}, open: map[store.ID]*upload{}, idle: map[store.ID]observation{}, spoiled: map[store.ID]File{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -86,6 +94,10 @@ func Open(directory string, config Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	if s.owner == "" {
+		s.owner = strconv.Itoa(os.Getpid())
+	}
+	s.names.s, s.visible.s = s, s
 	s.trash.init(s)
 	if s.fs == nil {
 		var err error
@@ -93,7 +105,7 @@ func Open(directory string, config Config) (*Store, error) {
 			return nil, fmt.Errorf("dir: open %s: %w", directory, err)
 		}
 	}
-	if err := s.start(); err != nil {
+	if err := s.start(config.Shared); err != nil {
 		err = errors.Join(err, s.Close())
 		return nil, fmt.Errorf("dir: open %s: %w", directory, withClass(err))
 	}
@@ -124,8 +136,18 @@ func (s *Store) Close() error {
 	if s.receipts != nil {
 		errs = append(errs, s.receipts.close())
 	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
+	for _, f := range s.spoiled {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	for _, f := range []File{s.names.f, s.visible.f, s.claims.f} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	if s.server != nil {
+		errs = append(errs, s.server.f.Close())
 	}
 	return errors.Join(append(errs, s.fs.Close())...)
 }
@@ -134,16 +156,38 @@ func (s *Store) Close() error {
 func (s *Store) Instant() bool { return false }
 
 // start makes what is missing of the layout, takes the lock and recovers.
-func (s *Store) start() error {
+func (s *Store) start(shared bool) (err error) {
 	if err := s.checkFormat(); err != nil {
 		return err
 	}
 	if err := s.makeDir(stateDir); err != nil {
 		return err
 	}
-	if err := s.takeLock(); err != nil {
+	if !shared {
+		if s.server, err = s.takeLock(); err != nil {
+			return err
+		}
+	}
+	for _, l := range []struct {
+		name string
+		f    *File
+	}{{namesFile, &s.names.f}, {visibleFile, &s.visible.f}, {claimsFile, &s.claims.f}} {
+		if *l.f, err = s.openLockFile(l.name); err != nil {
+			return err
+		}
+	}
+	if err := s.names.lockOnly(); err != nil {
 		return err
 	}
+	defer s.names.unlock()
+	if err := s.layOut(); err != nil {
+		return err
+	}
+	return s.recover()
+}
+
+// layOut makes what is missing of the layout. The lock on names must be held.
+func (s *Store) layOut() error {
 	for _, name := range []string{uploadsDir, trashDir, zarrDir} {
 		if err := s.makeDir(name); err != nil {
 			return err
@@ -166,7 +210,7 @@ func (s *Store) start() error {
 			return err
 		}
 	}
-	return s.recover()
+	return nil
 }
 
 func (s *Store) makeDir(name string) error {
@@ -234,27 +278,6 @@ func (s *Store) checkFormat() error {
 	return err
 }
 
-func (s *Store) takeLock() error {
-	f, err := s.fs.Create(lockFile)
-	if errors.Is(err, fs.ErrExist) {
-		f, err = s.fs.OpenFile(lockFile, true)
-	}
-	if err != nil {
-		return err
-	}
-	s.lock = f
-	if err := f.Lock(); err != nil {
-		var pid [20]byte
-		n, _ := f.ReadAt(pid[:], 0)
-		return fmt.Errorf("%w (pid %q in %s)", err, pid[:n], lockFile)
-	}
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	_, err = f.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0)
-	return err
-}
-
 func (s *Store) checkDevice() error {
 	a, err := s.fs.Stat(stateDir)
 	if err != nil {
@@ -306,8 +329,10 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return opError("delete", name, err)
 	}
-	s.names.Lock()
-	defer s.names.Unlock()
+	if err := s.names.lock(); err != nil {
+		return opError("delete", name, err)
+	}
+	defer s.names.unlock()
 	if err := s.mustBeOurs(name); err != nil {
 		return opError("delete", name, err)
 	}
@@ -315,9 +340,13 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return opError("delete", name, err)
 	}
-	s.visible.Lock()
-	defer s.visible.Unlock()
-	clear(s.settled)
+	if err := s.visible.lock(path.Dir(top)); err != nil {
+		return opError("delete", name, err)
+	}
+	defer s.visible.unlock()
+	if err := s.names.forgetSettled(); err != nil {
+		return opError("delete", name, err)
+	}
 	aside, err := s.trash.move(top)
 	if err != nil {
 		return opError("delete", name, err)

@@ -3,8 +3,10 @@ package dir
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -16,6 +18,7 @@ type trash struct {
 	mu      sync.Mutex
 	idle    sync.Cond       // of mu
 	count   int             // guarded by mu: names given out
+	left    map[string]bool // guarded by mu: names that processes before this one have left
 	running bool            // guarded by mu: a goroutine removes
 	again   bool            // guarded by mu: and has to look again
 	keep    map[string]bool // guarded by mu: names that are not to be removed yet
@@ -27,16 +30,25 @@ func (t *trash) init(s *Store) {
 	t.keep = map[string]bool{}
 }
 
-// begin finds out which names a former server has left, and removes what they name.
+// begin gives the process its number, which begins the names that it gives out, finds out which names others have left, and
+// removes what they name. Only rubbish has a name of another process while the lock on names, which must be held, is free for us: what is
+// being built, or may still have to go back, is so under that lock.
 func (t *trash) begin() error {
 	entries, err := t.s.fs.ReadDir(trashDir)
 	if err != nil {
 		return err
 	}
+	t.s.process = t.s.names.words.opened + 1
+	t.left = map[string]bool{}
 	for _, e := range entries {
-		if n, err := strconv.Atoi(e.Name); err == nil {
-			t.count = max(t.count, n)
+		process, _, _ := strings.Cut(e.Name, "-")
+		if n, err := strconv.ParseUint(process, 10, 63); err == nil && n >= t.s.process {
+			t.s.process = n + 1 // the words are younger than the names
 		}
+		t.left[e.Name] = true
+	}
+	if err := t.s.names.put(func(w *words) { w.opened = t.s.process }, ""); err != nil {
+		return err
 	}
 	if len(entries) == 0 {
 		return nil
@@ -54,7 +66,7 @@ func (t *trash) next() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.count++
-	name := strconv.Itoa(t.count)
+	name := fmt.Sprintf("%d-%d", t.s.process, t.count)
 	t.keep[name] = true
 	return trashDir + "/" + name
 }
@@ -126,9 +138,9 @@ func (t *trash) empty() error {
 	var errs []error
 	for _, e := range entries {
 		t.mu.Lock()
-		keep := t.keep[e.Name]
+		remove := t.left[e.Name] || strings.HasPrefix(e.Name, fmt.Sprintf("%d-", t.s.process)) && !t.keep[e.Name]
 		t.mu.Unlock()
-		if !keep {
+		if remove {
 			errs = append(errs, t.remove(trashDir+"/"+e.Name, e.Dir, 2*walkDepth))
 		}
 	}
@@ -141,6 +153,9 @@ func (t *trash) remove(p string, isDir bool, depth int) error {
 	}
 	if isDir {
 		entries, err := t.s.fs.ReadDir(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // its own process was faster
+		}
 		if err != nil {
 			return err
 		}
@@ -150,5 +165,8 @@ func (t *trash) remove(p string, isDir bool, depth int) error {
 			}
 		}
 	}
-	return t.s.fs.Remove(p)
+	if err := t.s.fs.Remove(p); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -26,9 +26,12 @@ type upload struct {
 
 	shard   File // nil when the array has no cells
 	journal File
-	end     int64 // of the journal without COMMIT; owned by the caller of Sync and Commit
-	named   bool  // the directory entries of the upload are durable; likewise
-	tried   bool  // a commit has left COMMIT and zarr.json; likewise
+	owner   ownerBody // this process, as the journal says
+	ownerAt int64     // where it says so
+	end     int64     // of the journal without COMMIT; owned by the caller of Sync and Commit
+	size    int64     // of the journal; likewise
+	named   bool      // the directory entries of the upload are durable; likewise
+	tried   bool      // a commit has left COMMIT and zarr.json; likewise
 
 	mu      sync.Mutex
 	table   *table // guarded by mu
@@ -55,25 +58,39 @@ func (s *Store) Begin(ctx context.Context, spec store.Spec) (store.Upload, *stor
 	if err := s.claim(u); err != nil {
 		return nil, nil, opError("begin", spec.Name, err)
 	}
-	// The id is ours from here on, so nobody commits it meanwhile.
-	if receipt, ok := s.receipts.get(spec.ID); ok {
+	receipt, err := u.open()
+	if err != nil || receipt != nil {
 		s.unclaim(u)
-		return nil, &receipt, nil
-	}
-	// An upload may be moved away only when no intent of its id is in the log.
-	err = s.receipts.repair()
-	if err == nil {
-		s.expire()
-		err = s.peekPlace(spec.Name, spec.IfAbsent)
-	}
-	if err == nil {
-		err = u.begin()
-	}
-	if err != nil {
-		s.unclaim(u)
-		return nil, nil, opError("begin", spec.Name, err)
+		return nil, receipt, opError("begin", spec.Name, err)
 	}
 	return u, nil, nil
+}
+
+// open opens the upload, of which the id is claimed, or returns the receipt of its commit.
+func (u *upload) open() (*store.Receipt, error) {
+	receipt, err := u.s.lookup(u.spec.ID)
+	if err != nil || receipt != nil {
+		return receipt, err
+	}
+	u.s.expire()
+	if err := u.s.peekPlace(u.spec.Name, u.spec.IfAbsent); err != nil {
+		return nil, err
+	}
+	receipt, found, err := u.take()
+	if errors.Is(withClass(err), store.ErrNoSpace) {
+		// What was deleted a moment ago may still be on its way out.
+		u.s.trash.purge()
+		u.s.trash.wait()
+		receipt, found, err = u.take()
+	}
+	if err != nil || receipt != nil {
+		return receipt, err
+	}
+	if err := u.begin(found); err != nil {
+		u.closeFiles()
+		return nil, err
+	}
+	return nil, nil
 }
 
 func (s *Store) claim(u *upload) error {
@@ -93,92 +110,63 @@ func (s *Store) unclaim(u *upload) {
 }
 
 // begin takes up what is durable of the transfer, or begins it anew.
-func (u *upload) begin() error {
-	_, err := u.s.fs.Stat(u.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return u.create()
-	case err != nil:
-		return err
-	}
-	u.s.mu.Lock()
-	resume := u.spec.Resume && !u.s.spoiled[u.spec.ID]
-	u.s.mu.Unlock()
-	if resume {
-		err := u.reopen()
-		if err == nil || !errors.Is(err, store.ErrIntegrity) {
+func (u *upload) begin(found bool) error {
+	if found {
+		u.s.mu.Lock()
+		_, spoiled := u.s.spoiled[u.spec.ID]
+		u.s.mu.Unlock()
+		if u.spec.Resume && !spoiled {
+			err := u.reopen()
+			if err == nil || !errors.Is(err, store.ErrIntegrity) {
+				return err
+			}
+			u.s.log.Warn("store: an unfinished transfer begins again", "array", u.spec.Name, "error", err)
+		}
+		if err := u.remake(); err != nil {
 			return err
 		}
-		u.s.log.Warn("store: an unfinished transfer begins again", "array", u.spec.Name, "error", err)
 	}
-	if err := u.moveAside(); err != nil {
-		return err
-	}
-	return u.create()
-}
-
-// create makes the upload with nothing in it.
-func (u *upload) create() (err error) {
-	u.created = u.s.now().UTC()
-	header, err := encodeHeader(&u.spec, u.created)
-	if err != nil {
-		return fmt.Errorf("%w: %w", store.ErrInvalid, err)
-	}
-	if len(header) > maxRecord {
-		return fmt.Errorf("%w: a description of %d bytes, the most is %d", store.ErrInvalid, len(header), maxRecord)
-	}
-	err = u.makeFiles(header)
+	err := u.makeShard()
 	if errors.Is(withClass(err), store.ErrNoSpace) {
-		// What was deleted a moment ago may still be on its way out.
 		u.s.trash.purge()
 		u.s.trash.wait()
-		err = u.makeFiles(header)
+		err = u.makeShard()
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, u.moveAside())
 	}
 	u.table = u.layout.newTable(u.spec.Digest)
 	return nil
 }
 
-// makeFiles makes the upload's directory and files, or nothing.
-func (u *upload) makeFiles(header []byte) (err error) {
-	if err := u.s.fs.Mkdir(u.path); err != nil {
+// makeShard makes the shard with the space for it, or nothing.
+func (u *upload) makeShard() (err error) {
+	if u.layout.key == "" {
+		return nil
+	}
+	file := u.path + "/" + u.layout.key
+	if u.shard, err = u.s.fs.Create(file); err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			u.closeFiles()
-			err = errors.Join(err, u.moveAside())
-		}
-	}()
-	if u.layout.key != "" {
-		if u.shard, err = u.s.fs.Create(u.path + "/" + u.layout.key); err != nil {
-			return err
-		}
-		if err := u.shard.Allocate(u.layout.allocation()); err != nil {
-			return err
-		}
+	if err := u.shard.Allocate(u.layout.allocation()); err != nil {
+		_ = u.shard.Close()
+		u.shard = nil
+		return errors.Join(err, u.s.fs.Remove(file))
 	}
-	if u.journal, err = u.s.fs.Create(u.path + "/" + sidecarName); err != nil {
-		return err
-	}
-	text := appendRecord(appendPreamble(nil, sidecarMagic), recordHeader, header)
-	u.end = int64(len(text))
-	_, err = u.journal.WriteAt(text, 0)
-	return err
+	return nil
 }
 
 // reopen takes up a transfer that was interrupted. ErrConflict when it is that of another array, ErrIntegrity when it cannot go on.
 func (u *upload) reopen() (err error) {
 	defer func() {
-		if err != nil {
-			u.closeFiles()
+		if err != nil && u.shard != nil {
+			_ = u.shard.Close()
+			u.shard = nil
 		}
 	}()
 	file := u.path + "/" + sidecarName
-	if u.journal, err = u.s.fs.OpenFile(file, true); err != nil {
-		return unusable(err)
+	if u.journal == nil {
+		return &damage{file, 0, "the journal is missing:"}
 	}
 	size, err := u.journal.Size()
 	if err != nil {
@@ -191,7 +179,7 @@ func (u *upload) reopen() (err error) {
 	if !store.SameArray(&side.spec, &u.spec) {
 		return fmt.Errorf("%w: transfer %x was begun for %q with another description; use another id", store.ErrConflict, u.spec.ID[:], side.spec.Name)
 	}
-	u.created, u.table, u.end, u.tried = side.created, side.table, side.end, true
+	u.created, u.table, u.end, u.size, u.tried = side.created, side.table, side.end, size, true
 	if side.commitCut {
 		if err := u.journal.Truncate(u.end); err != nil {
 			return err
@@ -208,6 +196,9 @@ func (u *upload) reopen() (err error) {
 		if size < max(u.layout.allocation(), u.tail) {
 			return &damage{u.path + "/" + u.layout.key, size, "the shard is cut off"}
 		}
+	}
+	if err := u.takeOver(side.owner); err != nil {
+		return err
 	}
 	// What a killed server appended may be in memory only: nothing is called durable before it is.
 	return u.syncNames()
@@ -370,6 +361,9 @@ func (u *upload) Sync(ctx context.Context) error {
 }
 
 func (u *upload) sync() error {
+	if err := u.fenced(); err != nil {
+		return err
+	}
 	if u.shard != nil {
 		if err := u.shard.Sync(); err != nil {
 			return err
@@ -398,6 +392,7 @@ func (u *upload) appendCells() error {
 			return err
 		}
 		u.end += int64(len(record))
+		u.size = u.end
 		body = body[:0]
 		return nil
 	}
@@ -465,8 +460,8 @@ func (u *upload) over() {
 // leave lets go of the upload and leaves it where it is.
 func (u *upload) leave() {
 	u.over()
+	u.s.idleSince(u.spec.ID, u.size)
 	u.closeFiles()
-	u.s.idleSince(u.spec.ID)
 	u.s.unclaim(u)
 }
 
@@ -476,32 +471,18 @@ func (u *upload) abandon() error {
 		return nil
 	}
 	u.over()
+	err := u.moveAside() // while the lock on the journal holds
 	u.closeFiles()
-	err := u.moveAside()
 	u.s.unclaim(u)
 	return err
 }
 
-// moveAside removes what lies at the upload's path. If that fails, the transfer can only begin again.
-func (u *upload) moveAside() error {
-	aside, err := u.s.trash.move(u.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	} else if err == nil {
-		u.s.trash.drop(aside)
-	}
-	u.s.mu.Lock()
-	defer u.s.mu.Unlock()
-	if err != nil {
-		u.s.spoiled[u.spec.ID] = true
-	} else {
-		delete(u.s.spoiled, u.spec.ID)
-		delete(u.s.idle, u.spec.ID)
-	}
-	return err
-}
-
 func (u *upload) closeFiles() {
+	u.s.mu.Lock()
+	if kept, spoiled := u.s.spoiled[u.spec.ID]; spoiled && kept == u.journal {
+		u.journal = nil // its lock keeps other processes away
+	}
+	u.s.mu.Unlock()
 	for _, f := range []*File{&u.shard, &u.journal} {
 		if *f != nil {
 			// All that matters was synced; an error of close adds nothing.

@@ -51,8 +51,10 @@ func (v *verification) reportDamage(err error) error {
 
 // files checks sidecar, zarr.json and that there is nothing else, as long as the node is at its name.
 func (v *verification) files() error {
-	v.s.visible.RLock()
-	defer v.s.visible.RUnlock()
+	if err := v.s.visible.rlock(); err != nil {
+		return err
+	}
+	defer v.s.visible.runlock()
 	side, err := v.s.readSidecar(v.path, readCommitted)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

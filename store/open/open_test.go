@@ -52,3 +52,29 @@ func TestOpen(t *testing.T) {
 		}
 	}
 }
+
+// TestShared opens a directory twice beside its lock, and refuses memory.
+func TestShared(t *testing.T) {
+	path := t.TempDir()
+	lock, err := open.Lock(t.Context(), "dir:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if _, err := open.Open(t.Context(), path); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("a second server: error %v", err)
+	}
+	for _, owner := range []string{"1", "2"} {
+		s, err := open.Open(t.Context(), path, open.Shared(owner))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+	}
+	if _, err := open.Lock(t.Context(), "mem:"); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "memory lives in one process") {
+		t.Errorf("Lock of memory: error %v", err)
+	}
+	if _, err := open.Open(t.Context(), "mem:", open.Shared("1")); !errors.Is(err, store.ErrInvalid) || !strings.Contains(err.Error(), "memory lives in one process") {
+		t.Errorf("memory, shared: error %v", err)
+	}
+}

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from ndferry._blocking import PROGRESS, behind, translate
 from ndferry._errors import ConnectionError
-from ndferry._frames import Operation, Receive, Send
+from ndferry._frames import Operation, Receive, Send, Wait
 from ndferry._wire import MIB, PIECE, Buffer
 
 T = TypeVar("T")
@@ -50,9 +51,11 @@ class Driver:
                 try:
                     if type(request) is Receive:
                         result = await self._receive(request)
-                    else:
-                        assert type(request) is Send
+                    elif type(request) is Send:
                         result = await self._send(request.buffers)
+                    else:
+                        assert type(request) is Wait
+                        result = await self._beside(request.future)
                 except OSError as error:
                     request = operation.throw(translate(error))
                 else:
@@ -103,6 +106,20 @@ class Driver:
                 progress, until = 0, None
             if have >= max(least, 1):
                 return await self._turn(have)
+
+    async def _beside(self, work: Future[Any]) -> int:
+        """Wait for a thread. Its work is not cancelled with the task: it ends before its memory is let go."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def done() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(done))
+        await waiter
+        self._since_turn = 0
+        return 0
 
     async def _turn(self, count: int) -> int:
         """Let others run when they have waited for `TURN` bytes. Returns `count`."""

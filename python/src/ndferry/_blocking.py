@@ -12,10 +12,11 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from concurrent import futures
 from typing import Final, TypeVar
 
 from ndferry._errors import ConnectionError, Error, TimeoutError
-from ndferry._frames import Operation, Receive, Send
+from ndferry._frames import Operation, Receive, Send, Wait
 from ndferry._wire import KIB, PIECE, Buffer
 
 T = TypeVar("T")
@@ -62,9 +63,12 @@ class Driver:
                 try:
                     if type(request) is Receive:
                         result = self._receive(request)
-                    else:
-                        assert type(request) is Send
+                    elif type(request) is Send:
                         result = self._send(request.buffers)
+                    else:
+                        assert type(request) is Wait
+                        futures.wait((request.future,))
+                        result = 0
                 except OSError as error:
                     request = operation.throw(translate(error))
                 else:

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ndferry import _array, _dtype
 from ndferry._array import Array, Layout
@@ -76,6 +77,8 @@ class Target:
         self._known: dict[tuple[int, ...], bytes] = {}  # leaves of cells of the fill value, by their shapes
         self.layout = layout
         self.seen = np.zeros(layout.cells, np.bool_)  # the system gives pages of zeros only when they are touched
+        self._kept = np.zeros(layout.cells, np.bool_)
+        self.kept = 0
         self.leaves = np.zeros((layout.cells, 32), np.uint8) if digest else None
         self._stored = array.transpose(layout.order)
         flat = _array.flat_bytes(self._stored) if layout.cut is not None and layout.same else None
@@ -89,6 +92,17 @@ class Target:
             return False
         self.seen[cell] = True
         return True
+
+    def keep(self, cell: int) -> None:
+        """The cell is here and was right: it need not come again. Any thread may call it."""
+        self._kept[cell] = True
+        self.kept += 1
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Runs of the cells that are not kept, which are expected from now on."""
+        self.kept = int(np.count_nonzero(self._kept))
+        self.seen[:] = self._kept
+        return runs_of_false(self._kept)
 
     def pieces(self, cell: int) -> Generator[tuple[Bytes, bool], None, None]:
         """Runs of at most PIECE bytes to receive into, and whether each is padding that must be zero."""
@@ -143,6 +157,18 @@ class Target:
     def finish(self, cell: int) -> bool:
         """Put a checked cell into place. False when its padding is not zero."""
         return self._direct or self.layout.scatter(self._items, cell, self._bytes)
+
+
+def runs_of_false(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and count of each run of False.
+
+    Examples
+    --------
+    >>> runs_of_false(np.array([False, True, False, False]))
+    [(0, 1), (2, 2)]
+    """
+    edges = np.flatnonzero(np.diff(flags, prepend=True, append=True)).reshape(-1, 2)
+    return [(int(first), int(end - first)) for first, end in edges]
 
 
 def fill_array(layout: Layout, fill: Any) -> Array:

@@ -6,26 +6,30 @@ import builtins
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _messages, _requests
+from ndferry import _address, _messages, _requests, _retry
 from ndferry._array import Array
-from ndferry._blocking import Driver
-from ndferry._core import Progress, Session
-from ndferry._errors import ConnectionError, Error, InvalidError
+from ndferry._blocking import Driver, end_of
+from ndferry._core import Session
+from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
 from ndferry._frames import Operation
+from ndferry._options import PutOptions, checked, takes_options
 from ndferry._receipt import Entry, Receipt, Report, Stat
+from ndferry._receiving import Progress
 from ndferry._region import Part, Selection
 from ndferry._remote import RemoteArray
+from ndferry._retry import Retry
+from ndferry._upload import Upload
 
 T = TypeVar("T")
 
 
-def connect(addr: str | None = None, *, timeout: float | None = 30.0) -> Client:
+def connect(addr: str | None = None, *, timeout: float | None = 30.0, retries: int = _retry.DEFAULT) -> Client:
     """Connect to a server.
 
     Parameters
@@ -37,6 +41,11 @@ def connect(addr: str | None = None, *, timeout: float | None = 30.0) -> Client:
         Seconds to wait for progress (64 KiB, or what is missing when that is less), here and in every operation. None
         waits for ever. While the server commits, deletes or verifies, which may take it long, an answer to a PING is
         progress; a `deadline` bounds that as well.
+    retries
+        Attempts after the first, here and in every operation that does not say otherwise, when the connection cannot be
+        made, or breaks, or the server says that the same may work later. Between two attempts the client waits a random
+        time, up to 0.1 s at first, up to twice as long each time and at most 10 s, and connects again when it must. An
+        attempt that brought the transfer on begins the count anew.
 
     Returns
     -------
@@ -62,8 +71,17 @@ def connect(addr: str | None = None, *, timeout: float | None = 30.0) -> Client:
     """
     if timeout is not None and not timeout > 0:
         raise InvalidError(f"connect: timeout {timeout} is not above 0; None waits for ever")
+    _retry.check(retries)
     addr = addr or _address.default()
-    return Client(Driver(_address.dial(addr, timeout), timeout), addr)
+    retry = Retry(retries, None)
+    while True:
+        try:
+            return Client(Driver(_address.dial(addr, timeout), timeout), addr, timeout, retries)
+        except (ConnectionError, TimeoutError) as error:
+            pause = retry.pause(error, True)
+            if pause is None:
+                raise
+        time.sleep(pause)
 
 
 class Client:
@@ -73,20 +91,23 @@ class Client:
     for each thread. A client does not survive ``fork``: the child gets an error and must connect itself.
 
     After an exception `closed` tells whether the connection is at a boundary between operations, so that the next call
-    works (False), or was closed and a new one is needed (True). An interrupt (``KeyboardInterrupt``) inside a transfer
-    closes it.
+    works (False), or was closed and a new one is needed (True), which a call with `retries` makes by itself. An
+    interrupt (``KeyboardInterrupt``) inside a transfer closes it.
     """
 
-    def __init__(self, driver: Driver, addr: str) -> None:
+    def __init__(self, driver: Driver, addr: str, timeout: float | None, retries: int) -> None:
         self._driver = driver
         self._addr = addr
-        self._session = Session(_requests.SOFTWARE)
+        self._timeout = timeout
+        self._retries = retries
+        self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr))
         self._lock = threading.Lock()
         self._owner = 0  # the thread that holds _lock
         self._pid = os.getpid()
         self._closed = False
+        self._ended = False  # by close()
         self._why = "close() was called"
-        self._run(self._session.hello(), None)
+        self._run(Session.hello, None)
 
     def __enter__(self) -> Client:
         return self
@@ -104,7 +125,7 @@ class Client:
 
     @property
     def closed(self) -> bool:
-        """The connection is gone: every further call raises `ConnectionError`."""
+        """The connection is gone: a further call without `retries` raises `ConnectionError`."""
         return self._closed
 
     @property
@@ -114,6 +135,10 @@ class Client:
 
     def close(self) -> None:
         """Close the connection. Again is harmless; an operation of another thread ends with an error."""
+        self._ended = True
+        self._shut()
+
+    def _shut(self) -> None:
         self._closed = True
         if self._owner not in (0, threading.get_ident()) and self._pid == os.getpid():
             self._driver.interrupt()
@@ -123,26 +148,18 @@ class Client:
     def ping(self, *, deadline: float | None = None) -> float:
         """Seconds to the server and back."""
         started = time.monotonic()
-        self._run(self._session.ping(), deadline)
+        self._run(Session.ping, end_of(deadline))
         return time.monotonic() - started
 
+    @takes_options
     def put(
         self,
         name: str,
         array: npt.ArrayLike,
         *,
-        chunks: int | Sequence[int] | None = None,
-        codec: Literal["auto", "none", "lz4", "zlib", "zstd"] = "auto",
-        level: int | None = None,
-        shuffle: Literal["auto", "none", "byte", "bit"] = "auto",
-        link_rate: float | None = None,
-        digest: Literal["crc32c", "sha256"] = "crc32c",
-        attrs: Mapping[str, Any] | None = None,
-        dims: Sequence[str | None] | None = None,
-        if_absent: bool = False,
-        id: str | None = None,
-        progress: Progress | None = None,
+        retries: int | None = None,
         deadline: float | None = None,
+        **options: Unpack[PutOptions],
     ) -> Receipt:
         """Store an array under `name`; one that is there is replaced.
 
@@ -169,7 +186,7 @@ class Client:
             by byte for elements of 2 to 255 bytes.
         link_rate
             Bytes a second that the connection carries, for ``auto``. None: a server on this machine is faster than any
-            codec, any other connection is taken for 1 Gbit/s.
+            codec, any other connection is what a put of 8 MiB or more was seen to reach, 1 Gbit/s before one was.
         digest
             ``crc32c`` for each chunk, or ``sha256`` over the whole as well.
         attrs
@@ -179,10 +196,15 @@ class Client:
         if_absent
             Raise `ConflictError` when the name is taken.
         id
-            32 hex digits that identify the transfer. Asking again with the same one is safe and stores once; None makes
-            one.
+            32 hex digits that identify the transfer. Asking again with the same one, the same array and options is safe
+            and stores once, also from another process: what the server has of an array of 1 MiB or more is not sent
+            again, and it is not compared unless `digest` is ``sha256``. None makes one.
+        durability
+            ``relaxed`` does not wait for the disk: a crash of the server's system, or of the power, may lose the array.
         progress
             Called with the bytes sent and the bytes in all.
+        retries
+            As in `connect`, for this call; each attempt sends only what the server does not have.
         deadline
             Seconds for the whole call.
 
@@ -192,24 +214,9 @@ class Client:
             The array is committed: every chunk was checked and, if `Receipt.durability` is ``durable``, is on stable
             storage.
         """
-        operation = _requests.put(
-            self._session,
-            name,
-            array,
-            chunks=chunks,
-            codec=codec,
-            digest=digest,
-            attrs=attrs,
-            if_absent=if_absent,
-            id=id,
-            progress=progress,
-            dims=dims,
-            level=level,
-            shuffle=shuffle,
-            link_rate=link_rate,
-            local=_address.is_local(self._addr),
-        )
-        return self._run(operation, deadline)
+        attempts = self._attempts(retries)
+        upload = Upload(name, array, checked(options), kept=attempts > 0)
+        return self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
 
     def get(
         self,
@@ -217,6 +224,7 @@ class Client:
         *,
         out: Array | None = None,
         progress: Progress | None = None,
+        retries: int | None = None,
         deadline: float | None = None,
     ) -> Array:
         """Fetch an array, checked against the checksums that were stored.
@@ -230,6 +238,8 @@ class Client:
             undefined.
         progress
             Called with the bytes received and the bytes in all.
+        retries
+            As in `connect`, for this call; each attempt asks only for the chunks that did not come.
         deadline
             Seconds for the whole call.
 
@@ -238,32 +248,43 @@ class Client:
         numpy.ndarray
             `out`, or a new, writable array with the dtype and the memory order of the one that was put.
         """
-        return self._run(_requests.get(self._session, name, out, progress), deadline)
+        download = _requests.download(name, out)
+        return self._call(lambda session: session.get(download, progress), deadline, retries, lambda: download.moved)
 
-    def stat(self, name: str, *, deadline: float | None = None) -> Stat:
+    def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
         """Describe an array without reading it."""
         _messages.check_name(name)
-        return self._run(self._session.stat(name), deadline)
+        return self._call(lambda session: session.stat(name), deadline, retries)
 
-    def open(self, name: str, *, deadline: float | None = None) -> RemoteArray:
+    def open(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> RemoteArray:
         """An array that is read where it is indexed: ``c.open("lab/run7")[10:20, ..., 3]``.
 
-        Only the chunks that a key touches travel, each checked against the checksum that was stored.
+        Only the chunks that a key touches travel, each checked against the checksum that was stored. Reading retries as
+        the client does.
         """
         _messages.check_name(name)
-        stat, layout = self._run(self._session.describe(name), deadline)
+        stat, layout = self._call(lambda session: session.describe(name), deadline, retries)
         return RemoteArray(self, stat, layout)
 
     def _read(self, name: str, id: str, part: Part, selection: Selection, deadline: float | None) -> None:
         for ranges in selection.ranges():
-            self._run(self._session.read(name, id, part, ranges), deadline)
+            self._call(_requests.reading(name, id, part, ranges), deadline)
 
-    def delete(self, name: str, *, deadline: float | None = None) -> None:
-        """Remove an array; `NotFoundError` when there is none."""
-        _messages.check_name(name)
-        self._run(self._session.delete(name), deadline)
+    def delete(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> None:
+        """Remove an array; `NotFoundError` when there is none.
 
-    def verify(self, name: str, *, progress: Progress | None = None, deadline: float | None = None) -> Report:
+        When an attempt broke and the next finds no array, it counts as removed.
+        """
+        self._call(_requests.deletion(name), deadline, retries)
+
+    def verify(
+        self,
+        name: str,
+        *,
+        progress: Progress | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+    ) -> Report:
         """Let the server read all of an array from its store and check it.
 
         Parameters
@@ -277,28 +298,85 @@ class Client:
             ``report.ok``, and in ``report.bad`` what is damaged.
         """
         _messages.check_name(name)
-        return self._run(self._session.verify(name, progress), deadline)
+        return self._call(lambda session: session.verify(name, progress), deadline, retries)
 
-    def list(self, prefix: str = "", *, deadline: float | None = None) -> builtins.list[Entry]:
+    def list(
+        self, prefix: str = "", *, retries: int | None = None, deadline: float | None = None
+    ) -> builtins.list[Entry]:
         """The arrays whose names begin with the plain string `prefix`, in byte order of their names."""
-        return builtins.list(self.iterate(prefix, deadline=deadline))
+        return builtins.list(self.iterate(prefix, retries=retries, deadline=deadline))
 
-    def iterate(self, prefix: str = "", *, deadline: float | None = None) -> Iterator[Entry]:
+    def iterate(
+        self, prefix: str = "", *, retries: int | None = None, deadline: float | None = None
+    ) -> Iterator[Entry]:
         """As `list`, fetched in pages of 1,000; other operations may run in between.
 
-        `deadline` bounds each page.
+        `retries` and `deadline` are those of each page.
         """
+        page: builtins.list[Entry]
         after, more = "", True
         while more:
-            entries, more = self._run(self._session.list(prefix, after), deadline)
-            yield from entries
-            if entries:
-                after = entries[-1].name
+            page, more = self._call(_requests.page(prefix, after), deadline, retries)
+            yield from page
+            if page:
+                after = page[-1].name
 
     # ---- the connection
 
-    def _run(self, operation: Operation[T], deadline: float | None) -> T:
-        end = None if deadline is None else time.monotonic() + deadline
+    def _attempts(self, retries: int | None) -> int:
+        _retry.check(retries)
+        return self._retries if retries is None else retries
+
+    @property
+    def _lost(self) -> bool:
+        """Another connection would help."""
+        return self._closed and not self._ended and self._pid == os.getpid()
+
+    def _call(
+        self,
+        attempt: Callable[[Session], Operation[T]],
+        deadline: float | None,
+        retries: int | None = None,
+        moved: Callable[[], int] | None = None,
+    ) -> T:
+        """Run an operation, and again as `Retry` says."""
+        end = end_of(deadline)
+        attempts = self._attempts(retries)
+        if not attempts:
+            return self._run(attempt, end)
+        retry = Retry(attempts, end, moved)
+        while True:
+            try:
+                if self._lost:
+                    self._reconnect(end)
+                return self._run(attempt, end)
+            except Error as error:
+                pause = retry.pause(error, self._lost)
+                if pause is None:
+                    raise
+            time.sleep(pause)
+
+    def _reconnect(self, end: float | None) -> None:
+        with self._lock:
+            if not self._lost:
+                return  # another thread was faster
+            self._driver.close()
+            left = None if end is None else max(end - time.monotonic(), 1e-3)
+            bounds = [bound for bound in (left, self._timeout) if bound is not None]
+            driver = Driver(_address.dial(self._addr, min(bounds, default=None)), self._timeout)
+            session = Session(_requests.SOFTWARE, local=self._session.local)
+            session.rate = self._session.rate
+            try:
+                driver.run(session.hello(), end)
+            except BaseException:
+                driver.close()
+                raise
+            self._driver, self._session = driver, session
+            self._closed = self._ended
+            if self._closed:
+                driver.close()
+
+    def _run(self, attempt: Callable[[Session], Operation[T]], end: float | None) -> T:
         if self._pid != os.getpid():
             raise ConnectionError(
                 f"this client was made in process {self._pid} and inherited by fork: two processes on one connection "
@@ -311,11 +389,11 @@ class Client:
             try:
                 if self._closed:
                     raise ConnectionError(f"the connection to {self._addr} is closed ({self._why}): connect again")
-                return self._driver.run(operation, end)
+                return self._driver.run(attempt(self._session), end)
             except BaseException as error:
                 if not (self._session.idle or self._closed):
                     self._why = str(error)[:200] or type(error).__name__
-                    self.close()
+                    self._shut()
                 raise
             finally:
                 self._owner = 0

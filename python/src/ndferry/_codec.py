@@ -1,25 +1,18 @@
-"""Chunks in Blosc 1 containers (spec/WIRE.md §5.6), by numcodecs; and what ``codec="auto"`` means.
-
-C-Blosc releases the GIL, so cells are encoded and decoded by threads, a few ahead of (or behind) the one that travels.
-"""
+"""Chunks in Blosc 1 containers (spec/WIRE.md §5.6), by numcodecs; and what ``codec="auto"`` means."""
 
 from __future__ import annotations
 
 import json
-import os
 import struct
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from numcodecs import blosc
 
 from ndferry._errors import IntegrityError, InvalidError, ProtocolError, UnsupportedError
+from ndferry._pipeline import threads
 from ndferry._wire import KIB, Bytes
-
-T = TypeVar("T")
 
 # spec/DEFAULTS.txt
 CODECS: Final = ("auto", "none", "lz4", "zlib", "zstd")
@@ -227,41 +220,3 @@ def decode(data: Bytes, out: Bytes, cell: int) -> None:
         blosc.decompress(data, out)
     except (RuntimeError, ValueError) as error:
         raise IntegrityError(f"cell {cell} cannot be decoded: {error}", cell=cell) from error
-
-
-# ---- threads
-
-
-def threads() -> int:
-    """How many threads encode, or decode, at a time."""
-    return len(os.sched_getaffinity(0))
-
-
-class Pipeline:
-    """Work that threads do in order of submission, a bounded number of pieces ahead of who takes the results."""
-
-    def __init__(self) -> None:
-        self._depth = threads() + 1
-        self._pool = ThreadPoolExecutor(threads(), "ndferry-codec")
-        self._pending: deque[Future[Any]] = deque()
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Wait until no thread uses memory of the caller's any more."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    @property
-    def full(self) -> bool:
-        return len(self._pending) >= self._depth
-
-    def submit(self, work: Callable[..., T], *args: Any) -> None:
-        self._pending.append(self._pool.submit(work, *args))
-
-    def take(self) -> Any:
-        """The result of the oldest piece of work, or its exception."""
-        return self._pending.popleft().result()

@@ -7,6 +7,8 @@ Each operation of `Session` is a generator. It yields what it wants of the conne
 `Receive`
     Receive into the view, at least `least` and at most all of it; resume with the number of bytes. With `least` 0, do
     not wait: resume with 0 when nothing is there.
+`Wait`
+    Wait for the work of a thread; resume with 0.
 
 A driver that fails throws `ndferry.ConnectionError` or `ndferry.TimeoutError` into the generator. What the generator
 returns is the result. The blocking client and any other driver share every line of this file.
@@ -18,19 +20,12 @@ ended, however it ended, must close the connection.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
-from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import Any, ClassVar
 
-import numpy as np
-
-from ndferry import _codec, _messages, _payloads, _sparse, _wire
+from ndferry import _codec, _messages, _payloads, _wire
 from ndferry._array import Array, Layout
-from ndferry._cells import Source, Target, check_out
-from ndferry._codec import Blosc
-from ndferry._conversation import Conversation
 from ndferry._errors import (
     ConflictError,
     ConnectionError,
@@ -39,18 +34,16 @@ from ndferry._errors import (
     ProtocolError,
 )
 from ndferry._frames import Inbox, Operation, Outbox
+from ndferry._pipeline import beside
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
+from ndferry._receiving import Download, Progress, Receiving
 from ndferry._region import Part
-from ndferry._sparse import Plan, Step
-from ndferry._wire import MIB, MIN_COST, PIECE, TRAILER_SIZE, Bytes, Header, Kind, crc32c
-
-Progress = Callable[[int, int], object]
-
-POLL_EVERY: Final = 4 * MIB
-"""Bytes sent between two looks at what the server says meanwhile."""
+from ndferry._sending import Sending
+from ndferry._upload import Upload
+from ndferry._wire import Kind
 
 
-class Session(Conversation):
+class Session(Sending, Receiving):
     """The client's side of one connection. Not to be used by two operations at a time.
 
     Attributes
@@ -65,13 +58,16 @@ class Session(Conversation):
         The running operation has sent its last frame, FINISH or CANCEL.
     codecs : tuple of str
         The chunk codecs that it decodes.
+    local : bool
+        The server is on this machine.
     """
 
     decodes: ClassVar[tuple[str, ...]] = ("none", "blosc")
     """The chunk codecs that this side decodes."""
 
-    def __init__(self, software: str, inbox: Inbox | None = None) -> None:
+    def __init__(self, software: str, inbox: Inbox | None = None, *, local: bool = True) -> None:
         super().__init__(inbox or Inbox())
+        self.local = local
         self.server = ""
         self.features: frozenset[str] = frozenset()
         self.codecs: tuple[str, ...] = ("none",)
@@ -129,78 +125,74 @@ class Session(Conversation):
             header, _ = yield from self._next(0, Kind.PONG)
         self.idle = True
 
-    def put(
-        self,
-        name: str,
-        array: Array,
-        layout: Layout,
-        *,
-        id: str,
-        digest: str,
-        attributes: str,
-        if_absent: bool,
-        progress: Progress | None,
-        dims: tuple[str | None, ...] | None = None,
-        codec: Blosc | None = None,
-        codec_why: str = "",
-    ) -> Operation[Receipt]:
-        """Send an array (§5.1). `array` must have the dtype, shape and memory order of `layout`."""
+    def put(self, upload: Upload) -> Operation[Receipt]:
+        """Send an array (§5.1), or what the other side does not have of it."""
+        link = None if self.local else self.rate or _codec.ASSUMED_LINK
+        if link and upload.options.id:  # what is taken up by another client must be decided alike
+            link = _codec.ASSUMED_LINK
+        if upload.quick:
+            upload.settle(self.features, self.codecs, link)
+        else:
+            yield from beside(lambda: upload.settle(self.features, self.codecs, link))
         stream = self._begin()
         out = Outbox()
-        # Encoded cells are not compared with one another: what repeats is cheap there.
-        plan = _sparse.plan(array, layout, self.features if codec is None else self.features - {"alias"})
-        request = _payloads.put_json(name, id, layout, digest, attributes, if_absent, codec, codec_why, dims, plan)
-        out.add(_wire.pack_frame(Kind.PUT, stream, request))
-        leaves = bytearray() if digest == "sha256" else None
+        out.add(_wire.pack_frame(Kind.PUT, stream, upload.request()))
         try:
-            if codec is None or plan.fill is not None:
-                yield from self._send_cells(stream, out, array, layout, plan, leaves, progress)
-            else:
-                yield from self._send_encoded(stream, out, Source(array, layout), layout, codec, leaves, progress)
-            root = b"" if leaves is None else _payloads.dumps({"root": layout.root(bytes(leaves))})
-            out.add(_wire.pack_frame(Kind.FINISH, stream, root, index=layout.cells))
-            self.ended = True
-            yield out.take()
+            if upload.resume:
+                yield out.take()
+                header, payload = yield from self._next(stream, Kind.RECEIPT, Kind.ACCEPT, patient=True)
+                if header.kind == Kind.RECEIPT:
+                    return self._committed(payload, upload)
+                upload.accept(_messages.parse(Kind.ACCEPT, payload)["durable"])
+            yield from self._send_array(stream, out, upload, upload.options.progress)
         except ConnectionError as broken:
             yield from self._last_words(broken)
         while True:
             header, payload = yield from self._next(stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK, patient=True)
             if header.kind == Kind.RECEIPT:
-                break
-        receipt = _payloads.receipt(_messages.parse(Kind.RECEIPT, payload))
-        if receipt.id != id or receipt.nbytes != layout.nbytes or receipt.cells != layout.cells:
-            raise ProtocolError(f"wire: the RECEIPT of {receipt.id} is not that of this PUT, {id} (§5.1)")
+                return self._committed(payload, upload)
+            upload.acknowledged(header)
+
+    def _committed(self, payload: bytes, upload: Upload) -> Receipt:
+        receipt = upload.check(_payloads.receipt(_messages.parse(Kind.RECEIPT, payload)))
         self.idle = True
         return receipt
 
-    def get(self, name: str, out: Array | None, progress: Progress | None) -> Operation[Array]:
-        """Receive an array (§5.2), into `out` when it is given."""
+    def get(self, download: Download, progress: Progress | None) -> Operation[Array]:
+        """Receive an array (§5.2), or what did not come yet of it."""
+        name = download.name
+        wanted = download.wanted()
+        if wanted != []:
+            yield from self._get_cells(download, wanted, progress)
+        stat, target, result = download.stat, download.target, download.result
+        assert stat is not None
+        assert target is not None
+        assert result is not None
+        if target.leaves is not None and target.layout.root(target.leaves.tobytes()) != stat.digest.root:
+            raise IntegrityError(f"get {name!r}: the sha256 root of what came is not the one that was stored (§5.7)")
+        return result
+
+    def _get_cells(
+        self, download: Download, wanted: list[tuple[int, int]] | None, progress: Progress | None
+    ) -> Operation[None]:
         stream = self._begin()
-        yield from self._request(
-            _wire.pack_frame(Kind.GET, stream, _payloads.dumps({"name": name, "takes": ["alias", "fill"]}))
-        )
+        request: dict[str, Any] = {"name": download.name, "takes": ["alias", "fill"]}
+        if wanted is not None:
+            request |= {"cells": wanted, "takes": ["fill"]}  # not what repeats cells that came before
+        yield from self._request(_wire.pack_frame(Kind.GET, stream, _payloads.dumps(request)))
         _, payload = yield from self._next(stream, Kind.META)
         stat, layout = _payloads.meta_to_read(payload)
         try:
-            result = layout.empty() if out is None else check_out(out, layout)
-            target = Target(result, layout, stat.digest.kind == "sha256", stat.fill_value)
+            target = download.begin(stat, layout)
         except (Error, MemoryError):
             yield from self._abandon(stream)
             raise
-        if stat.codec == "none":
-            header, done = yield from self._receive_cells(stream, target, None, progress)
-        else:
-            with _codec.Pipeline() as pipeline:
-                header, done = yield from self._receive_cells(stream, target, pipeline, progress)
-                self.idle = header.number == done == layout.cells
-                while len(pipeline):
-                    pipeline.take()
-        if header.number != done or done != layout.cells:
-            raise ProtocolError(f"wire: DONE after {done} of {layout.cells} cells, it says {header.number} (§5.2)")
+        header, done = yield from self._receive_all(stream, target, stat.codec, progress)
+        count = layout.cells if wanted is None else sum(count for _, count in wanted)
+        if header.number != done or done != count:
+            self.idle = False
+            raise ProtocolError(f"wire: DONE after {done} of {count} cells, it says {header.number} (§5.2)")
         self.idle = True
-        if target.leaves is not None and layout.root(target.leaves.tobytes()) != stat.digest.root:
-            raise IntegrityError(f"get {name!r}: the sha256 root of what came is not the one that was stored (§5.7)")
-        return result
 
     def describe(self, name: str) -> Operation[tuple[Stat, Layout]]:
         """Describe an array, with its layout."""
@@ -221,14 +213,9 @@ class Session(Conversation):
         if stat.id != id or layout != part.layout:
             yield from self._abandon(stream)
             raise ConflictError(f"read {name!r}: the array was replaced since it was opened: open it again")
-        if stat.codec == "none":
-            header, done = yield from self._receive_cells(stream, part, None, None)
-        else:
-            with _codec.Pipeline() as pipeline:
-                header, done = yield from self._receive_cells(stream, part, pipeline, None)
-                while len(pipeline):
-                    pipeline.take()
+        header, done = yield from self._receive_all(stream, part, stat.codec, None)
         if header.number != done or part.missing:
+            self.idle = False
             raise ProtocolError(f"wire: DONE after {done} cells with {part.missing} missing (§5.2)")
         self.idle = True
 
@@ -271,259 +258,3 @@ class Session(Conversation):
         self.idle = True
         bad = tuple(Damage(b["file"], b.get("cell"), b["problem"]) for b in report["bad"])
         return Report(report["cells"], report["bytes_done"], bad, report.get("bad_count", len(bad)))
-
-    # ---- sending cells
-
-    def _send_cells(
-        self,
-        stream: int,
-        out: Outbox,
-        array: Array,
-        layout: Layout,
-        plan: Plan,
-        leaves: bytearray | None,
-        progress: Progress | None,
-    ) -> Operation[None]:
-        source = Source(array, layout)
-        if plan.fill is not None:
-            out.add(_wire.pack_header(Kind.FILL, stream, index=0, raw=layout.cells))
-            if leaves is not None:
-                leaves += source.leaves_of_fill()
-        for step in plan.steps:
-            if step.source is None:
-                yield from self._send_run(stream, out, source, step, leaves, progress)
-                continue
-            payload = step.source.to_bytes(8, "little")
-            out.add(_wire.pack_frame(Kind.ALIAS, stream, payload, index=step.first, raw=step.count))
-            if leaves is not None:
-                for cell in range(step.source, step.source + step.count):
-                    leaves += leaves[32 * cell : 32 * cell + 32]
-        if progress:
-            if out.size:
-                yield out.take()
-            yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
-
-    def _send_run(
-        self,
-        stream: int,
-        out: Outbox,
-        source: Source,
-        step: Step,
-        leaves: bytearray | None,
-        progress: Progress | None,
-    ) -> Operation[None]:
-        layout = source.layout
-        cost = max(layout.cell_bytes, MIN_COST)
-        sent = 0
-        for cell in range(step.first, step.first + step.count):
-            if self._credit < cost or sent >= POLL_EVERY:
-                sent = 0
-                yield from self._listen(stream, out, cost)
-                if progress:
-                    yield from self._report(stream, progress, cell * layout.cell_bytes, layout.nbytes)
-            if not source.direct and out.size:
-                yield out.take()  # the buffer that it may point into is used again
-            self._credit -= cost
-            sent += cost
-            size = layout.cell_bytes
-            out.add(_wire.pack_header(Kind.CHUNK, stream, size, index=cell, raw=size))
-            crc = 0
-            leaf = hashlib.sha256() if leaves is not None else None
-            for piece in source.pieces(cell):
-                if out.add(piece):
-                    yield out.take()
-                crc = crc32c(piece, crc)  # behind the send, which has brought the piece into the cache
-                if leaf is not None:
-                    leaf.update(piece)
-            out.add(_wire.pack_trailer(crc))
-            if leaf is not None and leaves is not None:
-                leaves += leaf.digest()
-
-    def _send_encoded(
-        self,
-        stream: int,
-        out: Outbox,
-        source: Source,
-        layout: Layout,
-        codec: Blosc,
-        leaves: bytearray | None,
-        progress: Progress | None,
-    ) -> Operation[None]:
-        """As `_send_cells`, with cells that threads encode while earlier ones are sent."""
-        cost = max(layout.cell_bytes, MIN_COST)
-        sent = cell = ahead = 0
-
-        def encode(raw: Bytes) -> tuple[bytes, int, bytes]:
-            data = codec.encode(raw)
-            return data, crc32c(data), hashlib.sha256(raw).digest() if leaves is not None else b""
-
-        with _codec.Pipeline() as pipeline:
-            while cell < layout.cells:
-                while ahead < layout.cells and not pipeline.full:
-                    pipeline.submit(encode, source.whole(ahead))
-                    ahead += 1
-                if self._credit < cost or sent >= POLL_EVERY:
-                    sent = 0
-                    yield from self._listen(stream, out, cost)
-                    if progress:
-                        yield from self._report(stream, progress, cell * layout.cell_bytes, layout.nbytes)
-                self._credit -= cost
-                data, crc, leaf = pipeline.take()
-                sent += len(data)
-                out.add(_wire.pack_header(Kind.CHUNK, stream, len(data), index=cell, raw=layout.cell_bytes))
-                for start in range(0, len(data), PIECE):
-                    if out.add(data[start : start + PIECE]):
-                        yield out.take()
-                out.add(_wire.pack_trailer(crc))
-                if leaves is not None:
-                    leaves += leaf
-                cell += 1
-        if out.size:
-            yield out.take()
-        if progress:
-            yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
-
-    def _report(self, stream: int, progress: Progress, done: int, total: int) -> Operation[None]:
-        """Between two cells: call `progress`; when it raises, end the operation."""
-        problem = _call(progress, done, total)
-        if problem is not None:
-            yield from self._abandon(stream)
-            raise problem
-
-    def _listen(self, stream: int, out: Outbox, wanted: int) -> Operation[None]:
-        """Between two cells: hear what the server says, and wait until it grants `wanted` bytes."""
-        if out.size:
-            yield out.take()
-        while True:
-            yield from self._inbox.poll()
-            if self._inbox.empty and self._credit >= wanted:
-                return
-            header = yield from self._inbox.header()
-            if header.kind not in (Kind.ACCEPT, Kind.ACK) or header.stream != stream:
-                yield from self._aside(header)
-            else:
-                yield from self._inbox.payload(header)
-
-    # ---- receiving
-
-    def _receive_cells(
-        self, stream: int, target: Target | Part, pipeline: _codec.Pipeline | None, progress: Progress | None
-    ) -> Operation[tuple[Header, int]]:
-        """Receive CHUNK, ALIAS and FILL frames up to DONE, which is returned with the number of cells."""
-        layout = target.layout
-        done = 0
-        while True:
-            header = yield from self._next_header(stream, Kind.CHUNK, Kind.ALIAS, Kind.FILL, Kind.DONE)
-            if header.kind == Kind.DONE:
-                yield from self._inbox.payload(header)
-                return header, done
-            problem: Exception | None = None
-            if header.kind != Kind.CHUNK:
-                if pipeline is not None and header.kind == Kind.ALIAS:
-                    while problem is None and len(pipeline):
-                        problem = _finished(pipeline)
-                yield from self._receive_repeat(header, target)
-                done += header.raw - 1
-            elif pipeline is None:
-                problem = yield from self._receive_cell(header, target)
-            else:
-                problem = yield from self._receive_encoded(header, target, pipeline)
-            done += 1
-            if problem is None and progress:
-                problem = _call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
-            if problem is not None:
-                yield from self._abandon(stream)
-                raise problem
-
-    def _receive_cell(self, header: Header, target: Target | Part) -> Operation[IntegrityError | None]:
-        """Receive one CHUNK into `target`. What is wrong with its bytes is returned: the next frame can follow."""
-        layout = target.layout
-        cell = header.number
-        if not target.expects(cell):
-            raise ProtocolError(f"wire: cell {cell} of {layout.cells} is out of range or came twice (§5.2)")
-        if header.raw != layout.cell_bytes or header.length != layout.cell_bytes:
-            raise ProtocolError(
-                f"wire: cell {cell} has {header.raw} bytes in {header.length}, not {layout.cell_bytes} (§5.6)"
-            )
-        leaf = hashlib.sha256() if target.leaves is not None else None
-        crc = 0
-        clean = True
-        for piece, padding in target.pieces(cell):
-            yield from self._inbox.fill(piece)
-            crc = crc32c(piece, crc)
-            if leaf is not None:
-                leaf.update(piece)
-            if padding and piece.any():
-                clean = False
-        try:
-            whole = _wire.parse_trailer((yield from self._inbox.small(TRAILER_SIZE)), crc)
-        except IntegrityError as error:
-            return IntegrityError(f"cell {cell}: {error}", cell=cell)
-        if not whole:
-            yield from self._next_header(header.stream)  # the ERROR that must follow is raised
-        if not (clean and target.finish(cell)):
-            return IntegrityError(f"cell {cell}: its padding is not zero (§5.6)", cell=cell)
-        if leaf is not None and target.leaves is not None:
-            target.leaves[cell] = np.frombuffer(leaf.digest(), np.uint8)
-        return None
-
-    def _receive_repeat(self, header: Header, target: Target | Part) -> Operation[None]:
-        """Receive one ALIAS or FILL (§5.8)."""
-        payload = yield from self._inbox.payload(header)
-        source = int.from_bytes(payload, "little") if header.kind == Kind.ALIAS else None
-        if source is not None and source >= header.number:
-            raise ProtocolError(f"wire: ALIAS of cell {header.number} to {source}, which is not before (§5.8)")
-        for step in range(header.raw):
-            if not target.expects(header.number + step):
-                raise ProtocolError(f"wire: cell {header.number + step} is out of range or came twice (§5.2)")
-            target.repeat(header.number + step, None if source is None else source + step)
-
-    def _receive_encoded(
-        self, header: Header, target: Target | Part, pipeline: _codec.Pipeline
-    ) -> Operation[IntegrityError | None]:
-        """As `_receive_cell`, with cells that threads decode while later ones are received."""
-        layout = target.layout
-        cell = header.number
-        if not target.expects(cell):
-            raise ProtocolError(f"wire: cell {cell} of {layout.cells} is out of range or came twice (§5.2)")
-        if header.raw != layout.cell_bytes or not 0 <= header.length - _codec.OVERHEAD <= layout.cell_bytes:
-            raise ProtocolError(
-                f"wire: cell {cell} has {header.raw} bytes in {header.length}, not {layout.cell_bytes} (§5.6)"
-            )
-        data = np.empty(header.length, np.uint8)
-        yield from self._inbox.fill(data)
-        try:
-            whole = _wire.parse_trailer((yield from self._inbox.small(TRAILER_SIZE)), crc32c(data))
-        except IntegrityError as error:
-            return IntegrityError(f"cell {cell}: {error}", cell=cell)
-        if not whole:
-            yield from self._next_header(header.stream)  # the ERROR that must follow is raised
-
-        def decode() -> None:
-            raw = target.room(cell)
-            _codec.decode(data, raw, cell)
-            if target.leaves is not None:
-                target.leaves[cell] = np.frombuffer(hashlib.sha256(raw).digest(), np.uint8)
-            if not target.put(cell, raw):
-                raise IntegrityError(f"cell {cell}: its padding is not zero (§5.6)", cell=cell)
-
-        pipeline.submit(decode)
-        return _finished(pipeline) if pipeline.full else None
-
-
-def _finished(pipeline: _codec.Pipeline) -> IntegrityError | None:
-    """Wait for the oldest cell that is being decoded."""
-    try:
-        pipeline.take()
-    except IntegrityError as error:
-        return error
-    return None
-
-
-def _call(progress: Progress, done: int, total: int) -> Exception | None:
-    """Call what the user gave; what it raises is returned."""
-    try:
-        progress(done, total)
-    except Exception as error:
-        return error
-    return None

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import socket
 import ssl
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from collections.abc import Generator
+from typing import Any, Final, NamedTuple, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _array, _messages, _payloads, _requests, _wire
+from ndferry import _address, _array, _messages, _payloads, _requests, _wire
 from ndferry._array import Array, Layout
 from ndferry._blocking import Driver, end_of
 from ndferry._cells import Target, check_out
-from ndferry._core import Progress, Session
+from ndferry._core import Session
 from ndferry._errors import (
     CancelledError,
     ConnectionError,
@@ -24,10 +25,13 @@ from ndferry._errors import (
     InvalidError,
     LimitError,
     ProtocolError,
-    UnsupportedError,
 )
 from ndferry._frames import Inbox, Operation, Send
+from ndferry._options import PutOptions, checked, takes_options
+from ndferry._pipeline import Pipeline
 from ndferry._receipt import Receipt
+from ndferry._receiving import BESIDE, Progress, call, finished
+from ndferry._upload import Upload
 from ndferry._wire import MIB, MIN_COST, Header, Kind
 
 T = TypeVar("T")
@@ -48,17 +52,19 @@ class Received(NamedTuple):
 class Sender(Session):
     """The side that has the array: a client for one PUT."""
 
-    def __init__(self) -> None:
-        super().__init__(_requests.SOFTWARE, Inbox(exact=True))
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(_requests.SOFTWARE, Inbox(exact=True), local=_is_local(sock))
         self._patient = False
 
-    def send(self, put: Operation[Receipt]) -> Operation[Receipt]:
-        """Drive `put`, an operation of this session, and end it as §11 says."""
+    def send(self, upload: Upload) -> Operation[Receipt]:
+        """Send an array, and end the conversation as §11 says."""
         yield from self.hello()
         try:
-            return (yield from put)
+            return (yield from self.put(upload))
         except Error:
-            if self.idle and not self.ended:
+            if not self._stream:
+                self.idle = False  # nothing was asked for, so no frame would be the last
+            elif self.idle and not self.ended:
                 yield Send([_wire.pack_header(Kind.CANCEL, self._stream)])
             raise
 
@@ -66,11 +72,10 @@ class Sender(Session):
 class Receiver(Session):
     """The side that wants the array: a server for one PUT."""
 
-    decodes = ("none",)
-
     def __init__(self) -> None:
         super().__init__(_requests.SOFTWARE, Inbox(exact=True, to_client=False))
         self._outstanding = 0
+        self._stored = 0
 
     def receive(self, out: Array | None, progress: Progress | None) -> Operation[Received]:
         """Receive an array, into `out` when it is given. `idle` says where the stream is, however it ends."""
@@ -91,28 +96,45 @@ class Receiver(Session):
         payload = yield from self._inbox.payload(header)
         try:
             message = _messages.parse(Kind.PUT, payload)
-            layout, target, result = _prepare(message, out)
+            layout, codec, target, result = _prepare(message, out)
         except ProtocolError:
             raise
         except (Error, MemoryError) as error:
             raise (yield from self._refuse(stream, error)) from None
+        if codec == "none" and (target.leaves is None or layout.cell_bytes < BESIDE):
+            header, done = yield from self._receive_chunks(stream, target, None, codec, progress)
+        else:
+            with Pipeline() as pipeline:
+                header, done = yield from self._receive_chunks(stream, target, pipeline, codec, progress)
+        yield from self._finish(header, layout, codec, target, message, done)
+        self.ended = True
+        self.idle = True
+        return Received(result, message["attributes"])
+
+    def _receive_chunks(
+        self, stream: int, target: Target, pipeline: Pipeline | None, codec: str, progress: Progress | None
+    ) -> Operation[tuple[Header, int]]:
+        """Receive the cells. Returns the header of the sender's last frame, and the number of cells."""
+        layout = target.layout
         done = 0
+        problem: Exception | None
         while True:
             header = yield from self._next_header(stream, Kind.CHUNK, Kind.FINISH, Kind.CANCEL)
             if header.kind != Kind.CHUNK:
                 break
             self._spend(header)
-            problem: Exception | None = yield from self._receive_cell(header, target)
+            problem = yield from self._receive_chunk(header, target, pipeline, codec)
             done += 1
             if problem is None and progress:
-                problem = _call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
+                problem = call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
             if problem is not None:
                 raise (yield from self._refuse(stream, problem))
             yield from self._grant()
-        yield from self._finish(header, layout, target, message, done)
-        self.ended = True
-        self.idle = True
-        return Received(result, message["attributes"])
+        while pipeline is not None and len(pipeline):
+            problem = yield from finished(pipeline)
+            if problem is not None:
+                raise (yield from self._refuse(stream, problem, header))
+        return header, done
 
     def _request_header(self) -> Operation[Header]:
         while True:
@@ -122,7 +144,7 @@ class Receiver(Session):
             yield from self._aside(header)
 
     def _finish(
-        self, header: Header, layout: Layout, target: Target, message: dict[str, Any], done: int
+        self, header: Header, layout: Layout, codec: str, target: Target, message: dict[str, Any], done: int
     ) -> Operation[None]:
         """The last frame of the sender came: answer it."""
         stream = header.stream
@@ -148,16 +170,19 @@ class Receiver(Session):
             "name": message["name"],
             "id": message["id"],
             "nbytes": layout.nbytes,
-            "stored_bytes": layout.cells * layout.cell_bytes,
+            "stored_bytes": self._stored,
             "cells": layout.cells,
-            "codec": "none",
+            "codec": codec,
             "digest": digest,
             "durability": "memory",
             "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         }
+        if "codec_why" in message:
+            receipt["codec_why"] = message["codec_why"]
         yield Send([_wire.pack_frame(Kind.RECEIPT, stream, _payloads.dumps(receipt))])
 
     def _spend(self, header: Header) -> None:
+        self._stored += header.length
         self._outstanding += max(header.raw, MIN_COST)
         if self._outstanding > WINDOW:
             raise ProtocolError("wire: CHUNK over the credit (§6)")
@@ -168,8 +193,10 @@ class Receiver(Session):
             yield Send([_wire.pack_header(Kind.CREDIT, 0, index=self._outstanding)])
             self._outstanding = 0
 
-    def _refuse(self, stream: int, problem: Exception) -> Operation[Exception]:
+    def _refuse(self, stream: int, problem: Exception, last: Header | None = None) -> Operation[Exception]:
         """Tell the sender, throw away what still comes, and be at a boundary. Returns `problem`.
+
+        `last` is the header of the sender's last frame when that came already.
 
         ERROR is the last frame of this side: a sender that is out of credit reads it.
         """
@@ -180,7 +207,7 @@ class Receiver(Session):
             told = CancelledError("the receiver gave up")
         yield Send([_error_frame(stream, told)])
         while True:
-            header = yield from self._next_header(stream, Kind.CHUNK, Kind.FINISH, Kind.CANCEL)
+            header = last or (yield from self._next_header(stream, Kind.CHUNK, Kind.FINISH, Kind.CANCEL))
             yield from self._inbox.discard(header.length)
             if header.kind != Kind.CHUNK:
                 self.ended = True
@@ -199,21 +226,11 @@ _TOLD: Final = frozenset({"protocol", "version", "unsupported", "integrity", "li
 """Codes of what a receiver found itself and tells before it closes."""
 
 
-def _prepare(message: dict[str, Any], out: Array | None) -> tuple[Layout, Target, Array]:
+def _prepare(message: dict[str, Any], out: Array | None) -> tuple[Layout, str, Target, Array]:
     layout, codec = _array.parse_array(message["array"], message.get("numpy"))
-    if codec != "none":
-        raise UnsupportedError(f"receive: codec {codec!r} is not known to this version")
     result = layout.empty() if out is None else check_out(out, layout)
     fill = message["array"].get("fill_value")
-    return layout, Target(result, layout, message.get("digest") == "sha256", fill), result
-
-
-def _call(progress: Progress, done: int, total: int) -> Exception | None:
-    try:
-        progress(done, total)
-    except Exception as error:
-        return error
-    return None
+    return layout, codec, Target(result, layout, message.get("digest") == "sha256", fill), result
 
 
 def _error_frame(stream: int, error: Exception) -> bytes:
@@ -225,6 +242,26 @@ def _error_frame(stream: int, error: Exception) -> bytes:
 
 
 # ---- the caller's socket
+
+
+def _is_local(sock: socket.socket) -> bool:
+    """The other end is on this machine."""
+    if sock.family == socket.AF_UNIX:
+        return True
+    with contextlib.suppress(OSError, IndexError):
+        return _address.is_local(f"[{sock.getpeername()[0]}]:1")
+    return False
+
+
+def sending(
+    sock: socket.socket, timeout: float | None, name: str, array: npt.ArrayLike, options: PutOptions
+) -> tuple[Sender, Operation[Receipt]]:
+    """What `send_array` does, checked; options that only a store knows say nothing to a receiver."""
+    asked = dataclasses.replace(checked(options), if_absent=False, durability="durable")
+    upload = Upload(name, array, asked, direct=True)
+    check_stream(sock, timeout)
+    sender = Sender(sock)
+    return sender, sender.send(upload)
 
 
 def check_stream(sock: socket.socket, timeout: float | None) -> None:
@@ -275,20 +312,15 @@ def _drive(
             raise
 
 
+@takes_options
 def send_array(
     sock: socket.socket,
     array: npt.ArrayLike,
     *,
     name: str = "array",
-    chunks: int | Sequence[int] | None = None,
-    codec: Literal["none"] = "none",
-    digest: Literal["crc32c", "sha256"] = "crc32c",
-    attrs: Mapping[str, Any] | None = None,
-    if_absent: bool = False,
-    id: str | None = None,
-    progress: Progress | None = None,
     timeout: float | None = 30.0,
     deadline: float | None = None,
+    **options: Unpack[PutOptions],
 ) -> Receipt:
     """Send an array to whoever calls `recv_array` at the other end of a connected stream socket.
 
@@ -299,11 +331,11 @@ def send_array(
     ----------
     sock
         A connected stream socket: TCP, Unix, a socketpair. It stays the caller's.
-    array, chunks, codec, digest, attrs, id, progress
+    array, chunks, codec, level, shuffle, link_rate, digest, attrs, dims, id, progress
         As in `Client.put`.
     name
-        Told to the receiver. `if_absent` is taken for symmetry with `Client.put` and changes nothing: at the receiver
-        there is no name to be taken.
+        Told to the receiver. `if_absent` and `durability` are taken for symmetry with `Client.put` and change nothing:
+        at the receiver there is no name to be taken, and no disk.
     timeout
         Seconds to wait for progress (64 KiB). None waits for ever.
     deadline
@@ -331,12 +363,8 @@ def send_array(
     >>> thread.join(); a.close(); b.close()
     """
     end = end_of(deadline)
-    sender = Sender()
-    put = _requests.put(
-        sender, name, array, chunks=chunks, codec=codec, digest=digest, attrs=attrs, if_absent=False, id=id,
-        progress=progress,
-    )  # fmt: skip
-    return _drive(sock, sender, sender.send(put), timeout, end)
+    sender, operation = sending(sock, timeout, name, array, options)
+    return _drive(sock, sender, operation, timeout, end)
 
 
 def recv_array(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -33,7 +34,14 @@ class Receive:
     least: int
 
 
-Operation: TypeAlias = Generator[Send | Receive, int, T]
+@dataclass(slots=True)
+class Wait:
+    """Wait until `future`, the work of a thread, is done. Resume with 0, whatever came of it."""
+
+    future: Future[Any]
+
+
+Operation: TypeAlias = Generator[Send | Receive | Wait, int, T]
 
 
 class Outbox:

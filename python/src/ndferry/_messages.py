@@ -189,6 +189,7 @@ _MEMBERS: Final[Mapping[Kind, dict[str, tuple[Check, bool]]]] = {
         "if_absent": (_flag, _optional),
         "resume": (_flag, _optional),
         "sparse": (_flag, _optional),
+        "durability": (_one_of("durable", "relaxed"), _optional),
     },
     Kind.FINISH: {"root": (_hex(64), _optional)},
     Kind.GET: _NAME | {"cells": (_ranges, _optional), "takes": (_strings, _optional)},

@@ -30,6 +30,9 @@ def put_json(
     codec_why: str = "",
     dims: tuple[str | None, ...] | None = None,
     plan: Plan | None = None,
+    *,
+    relaxed: bool = False,
+    resume: bool = False,
 ) -> bytes:
     """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
     array = _array.array_json(layout, codec.json() if codec else "", dims, plan.fill if plan else None)
@@ -42,6 +45,10 @@ def put_json(
         parts.append(f',"codec_why":{json.dumps(codec_why)}')
     if if_absent:
         parts.append(',"if_absent":true')
+    if relaxed:
+        parts.append(',"durability":"relaxed"')
+    if resume:
+        parts.append(',"resume":true')
     return "".join((*parts, "}")).encode()
 
 

@@ -252,6 +252,9 @@ class Part:
         self._wanted.remove(cell)
         return True
 
+    def keep(self, cell: int) -> None:
+        """Nothing: what a read that broke has got is asked for again."""
+
     @property
     def missing(self) -> int:
         """Cells that are still to come."""

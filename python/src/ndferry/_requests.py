@@ -1,111 +1,60 @@
-"""From what a user asks for to an operation of `ndferry._core`: the checks that all clients and `send_array` share."""
+"""From what a user asks for to an operation of `ndferry._core`: what all clients and `recv_array` share."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from importlib import metadata
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ndferry import _array, _codec, _dtype, _messages, _sparse
+from ndferry import _dtype, _messages
 from ndferry._array import Array
-from ndferry._cells import Source
-from ndferry._core import Progress, Session
-from ndferry._errors import InvalidError, UnsupportedError
+from ndferry._core import Session
+from ndferry._errors import ConnectionError, InvalidError, NotFoundError, TimeoutError
 from ndferry._frames import Operation
-from ndferry._receipt import Receipt
-from ndferry._wire import KIB, Bytes
+from ndferry._receipt import Entry
+from ndferry._receiving import Download
+from ndferry._region import Part
 
 SOFTWARE: Final = f"ndferry-python/{metadata.version('ndferry')}"
 
-_ID = re.compile(r"[0-9a-f]{32}")
 
-
-def put(
-    session: Session,
-    name: str,
-    array: npt.ArrayLike,
-    *,
-    chunks: int | Sequence[int] | None,
-    codec: str,
-    digest: str,
-    attrs: Mapping[str, Any] | None,
-    if_absent: bool,
-    id: str | None,
-    progress: Progress | None,
-    dims: Sequence[str | None] | None = None,
-    level: int | None = None,
-    shuffle: str = "auto",
-    link_rate: float | None = None,
-    local: bool = True,
-) -> Operation[Receipt]:
-    """`Session.put` with the parameters of `Client.put`, which are checked before anything is sent."""
-    source = _array.as_array(array)
-    _messages.check_name(name)
-    wish = _codec.wish(codec, level, shuffle, link_rate)
-    if digest not in ("crc32c", "sha256"):
-        raise InvalidError(f"put: digest {digest!r} is not known; crc32c and sha256 are")
-    if id is not None and not _ID.fullmatch(id):
-        raise InvalidError(f"put: id {id!r} is not 32 lower-case hex digits")
-    cell = (chunks,) if isinstance(chunks, int) else chunks
-    order = _array.memory_order(source)
-    chosen = None if cell is None else tuple(map(int, cell))
-    if chosen is None and "alias" in session.features and wish.codec in ("none", "auto"):
-        chosen = _sparse.broadcast_cell(source, order)
-    layout = _array.make_layout(_dtype.text_of(source.dtype), source.shape, order, chosen)
-    blosc, why = _settle(session, wish, source, layout, local)
-    return session.put(
-        name,
-        source,
-        layout,
-        id=id or os.urandom(16).hex(),
-        digest=digest,
-        attributes=_messages.attributes_text(attrs),
-        if_absent=if_absent,
-        progress=progress,
-        codec=blosc,
-        codec_why=why,
-        dims=_messages.check_dims(dims, source.ndim),
-    )
-
-
-def _settle(
-    session: Session, wish: _codec.Wish, array: Array, layout: _array.Layout, local: bool
-) -> tuple[_codec.Blosc | None, str]:
-    """The codec of an array that is about to be sent, and why."""
-    itemsize = layout.item.itemsize
-    if wish.codec == "none":
-        return None, ""
-    speaks = "blosc" in session.codecs
-    if wish.codec != "auto":
-        if not speaks:
-            raise UnsupportedError("put: the other side does not decode compressed chunks: use codec='none'")
-        return wish.blosc(itemsize), ""
-    if not speaks:
-        return None, "the other side decodes no codec"
-    if wish.link_rate is None and local:
-        return None, _codec.LOCAL
-    source = Source(array, layout)
-
-    def sample(offset: int) -> Bytes:
-        cell, start = divmod(offset, layout.cell_bytes)
-        run = source.whole(cell)[start : start + max(64 * KIB // itemsize, 1) * itemsize]
-        return run[: len(run) // itemsize * itemsize]
-
-    rate = wish.link_rate or _codec.ASSUMED_LINK
-    return _codec.decide(wish, itemsize, layout.cells * layout.cell_bytes, rate, sample)
-
-
-def get(session: Session, name: str, out: Array | None, progress: Progress | None) -> Operation[Array]:
-    """`Session.get` with the parameters of `Client.get`."""
+def download(name: str, out: Array | None) -> Download:
+    """A GET with the parameters of `Client.get`, which are checked before anything is sent."""
     _messages.check_name(name)
     if out is not None:
         check_writable(out)
-    return session.get(name, out, progress)
+    return Download(name, out)
+
+
+def deletion(name: str) -> Callable[[Session], Operation[None]]:
+    """Attempts at `Session.delete`: one that broke may have removed the array, so that the next finds none."""
+    _messages.check_name(name)
+    unknown = False
+
+    def attempt(session: Session) -> Operation[None]:
+        nonlocal unknown
+        try:
+            yield from session.delete(name)
+        except NotFoundError:
+            if not unknown:
+                raise
+        except (ConnectionError, TimeoutError):
+            unknown = True
+            raise
+
+    return attempt
+
+
+def page(prefix: str, after: str) -> Callable[[Session], Operation[tuple[list[Entry], bool]]]:
+    """Attempts at `Session.list`."""
+    return lambda session: session.list(prefix, after)
+
+
+def reading(name: str, id: str, part: Part, ranges: list[tuple[int, int]]) -> Callable[[Session], Operation[None]]:
+    """Attempts at `Session.read`."""
+    return lambda session: session.read(name, id, part, ranges)
 
 
 def check_writable(out: Array) -> None:

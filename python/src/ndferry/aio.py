@@ -17,34 +17,49 @@ import builtins
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _direct, _messages, _requests
+from ndferry import _address, _direct, _messages, _requests, _retry
 from ndferry._array import Array, Layout
 from ndferry._asyncio import Driver
-from ndferry._core import Progress, Session
+from ndferry._blocking import end_of
+from ndferry._core import Session
 from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
 from ndferry._frames import Operation
+from ndferry._options import PutOptions, checked, takes_options
 from ndferry._receipt import Entry, Receipt, Report, Stat
+from ndferry._receiving import Progress
 from ndferry._remote import Described, finished
+from ndferry._retry import Retry
+from ndferry._upload import Upload
 
 T = TypeVar("T")
 
 __all__ = ["Client", "connect", "recv_array", "send_array"]
 
 
-async def connect(addr: str | None = None, *, timeout: float | None = 30.0) -> Client:
+async def connect(addr: str | None = None, *, timeout: float | None = 30.0, retries: int = _retry.DEFAULT) -> Client:
     """As `ndferry.connect`."""
     if timeout is not None and not timeout > 0:
         raise InvalidError(f"connect: timeout {timeout} is not above 0; None waits for ever")
+    _retry.check(retries)
     addr = addr or _address.default()
-    client = Client(Driver(await _dial(addr, timeout), timeout), addr)
-    await client._run(client._session.hello(), None)
-    return client
+    retry = Retry(retries, None)
+    while True:
+        try:
+            client = Client(Driver(await _dial(addr, timeout), timeout), addr, timeout, retries)
+            await client._run(Session.hello, None)
+            return client
+        except (ConnectionError, TimeoutError) as error:
+            pause = retry.pause(error, True)
+            if pause is None:
+                raise
+        await asyncio.sleep(pause)
 
 
 async def _dial(addr: str, timeout: float | None) -> socket.socket:
@@ -85,14 +100,17 @@ class Client:
     survive ``fork``.
     """
 
-    def __init__(self, driver: Driver, addr: str) -> None:
+    def __init__(self, driver: Driver, addr: str, timeout: float | None, retries: int) -> None:
         self._driver = driver
         self._addr = addr
-        self._session = Session(_requests.SOFTWARE)
+        self._timeout = timeout
+        self._retries = retries
+        self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr))
         self._lock = asyncio.Lock()
         self._running: asyncio.Task[Any] | None = None
         self._pid = os.getpid()
         self._closed = False
+        self._ended = False  # by close()
         self._why = "close() was called"
 
     async def __aenter__(self) -> Client:
@@ -111,7 +129,7 @@ class Client:
 
     @property
     def closed(self) -> bool:
-        """The connection is gone: every further call raises `ConnectionError`."""
+        """The connection is gone: a further call without `retries` raises `ConnectionError`."""
         return self._closed
 
     @property
@@ -121,6 +139,7 @@ class Client:
 
     async def close(self) -> None:
         """Close the connection. Again is harmless; an operation of another task ends with an error."""
+        self._ended = True
         self._closed = True
         if self._running is not None and self._pid == os.getpid():
             with contextlib.suppress(OSError):
@@ -132,46 +151,23 @@ class Client:
         """Seconds to the server and back."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        await self._run(self._session.ping(), deadline)
+        await self._run(Session.ping, end_of(deadline))
         return loop.time() - started
 
+    @takes_options
     async def put(
         self,
         name: str,
         array: npt.ArrayLike,
         *,
-        chunks: int | Sequence[int] | None = None,
-        codec: Literal["auto", "none", "lz4", "zlib", "zstd"] = "auto",
-        level: int | None = None,
-        shuffle: Literal["auto", "none", "byte", "bit"] = "auto",
-        link_rate: float | None = None,
-        dims: Sequence[str | None] | None = None,
-        digest: Literal["crc32c", "sha256"] = "crc32c",
-        attrs: Mapping[str, Any] | None = None,
-        if_absent: bool = False,
-        id: str | None = None,
-        progress: Progress | None = None,
+        retries: int | None = None,
         deadline: float | None = None,
+        **options: Unpack[PutOptions],
     ) -> Receipt:
         """As `ndferry.Client.put`. The array must not change until it returns."""
-        operation = _requests.put(
-            self._session,
-            name,
-            array,
-            chunks=chunks,
-            codec=codec,
-            level=level,
-            shuffle=shuffle,
-            link_rate=link_rate,
-            dims=dims,
-            local=_address.is_local(self._addr),
-            digest=digest,
-            attrs=attrs,
-            if_absent=if_absent,
-            id=id,
-            progress=progress,
-        )
-        return await self._run(operation, deadline)
+        attempts = self._attempts(retries)
+        upload = Upload(name, array, checked(options), kept=attempts > 0)
+        return await self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
 
     async def get(
         self,
@@ -179,47 +175,113 @@ class Client:
         *,
         out: Array | None = None,
         progress: Progress | None = None,
+        retries: int | None = None,
         deadline: float | None = None,
     ) -> Array:
         """As `ndferry.Client.get`."""
-        return await self._run(_requests.get(self._session, name, out, progress), deadline)
+        download = _requests.download(name, out)
+        return await self._call(
+            lambda session: session.get(download, progress), deadline, retries, lambda: download.moved
+        )
 
-    async def stat(self, name: str, *, deadline: float | None = None) -> Stat:
+    async def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
         """As `ndferry.Client.stat`."""
         _messages.check_name(name)
-        return await self._run(self._session.stat(name), deadline)
+        return await self._call(lambda session: session.stat(name), deadline, retries)
 
-    async def open(self, name: str, *, deadline: float | None = None) -> RemoteArray:
+    async def open(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> RemoteArray:
         """As `ndferry.Client.open`: ``await (await c.open("lab/run7"))[10:20, ..., 3]``."""
         _messages.check_name(name)
-        stat, layout = await self._run(self._session.describe(name), deadline)
+        stat, layout = await self._call(lambda session: session.describe(name), deadline, retries)
         return RemoteArray(self, stat, layout)
 
-    async def delete(self, name: str, *, deadline: float | None = None) -> None:
+    async def delete(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> None:
         """As `ndferry.Client.delete`."""
-        _messages.check_name(name)
-        await self._run(self._session.delete(name), deadline)
+        await self._call(_requests.deletion(name), deadline, retries)
 
-    async def verify(self, name: str, *, progress: Progress | None = None, deadline: float | None = None) -> Report:
+    async def verify(
+        self,
+        name: str,
+        *,
+        progress: Progress | None = None,
+        retries: int | None = None,
+        deadline: float | None = None,
+    ) -> Report:
         """As `ndferry.Client.verify`."""
         _messages.check_name(name)
-        return await self._run(self._session.verify(name, progress), deadline)
+        return await self._call(lambda session: session.verify(name, progress), deadline, retries)
 
-    async def list(self, prefix: str = "", *, deadline: float | None = None) -> builtins.list[Entry]:
+    async def list(
+        self, prefix: str = "", *, retries: int | None = None, deadline: float | None = None
+    ) -> builtins.list[Entry]:
         """As `ndferry.Client.list`."""
-        return [entry async for entry in self.iterate(prefix, deadline=deadline)]
+        return [entry async for entry in self.iterate(prefix, retries=retries, deadline=deadline)]
 
-    async def iterate(self, prefix: str = "", *, deadline: float | None = None) -> AsyncIterator[Entry]:
+    async def iterate(
+        self, prefix: str = "", *, retries: int | None = None, deadline: float | None = None
+    ) -> AsyncIterator[Entry]:
         """As `ndferry.Client.iterate`, for ``async for``."""
         after, more = "", True
         while more:
-            entries, more = await self._run(self._session.list(prefix, after), deadline)
-            for entry in entries:
+            page, more = await self._call(_requests.page(prefix, after), deadline, retries)
+            for entry in page:
                 yield entry
-            if entries:
-                after = entries[-1].name
+            if page:
+                after = page[-1].name
 
-    async def _run(self, operation: Operation[T], deadline: float | None) -> T:
+    def _attempts(self, retries: int | None) -> int:
+        _retry.check(retries)
+        return self._retries if retries is None else retries
+
+    @property
+    def _lost(self) -> bool:
+        """Another connection would help."""
+        return self._closed and not self._ended and self._pid == os.getpid()
+
+    async def _call(
+        self,
+        attempt: Callable[[Session], Operation[T]],
+        deadline: float | None,
+        retries: int | None = None,
+        moved: Callable[[], int] | None = None,
+    ) -> T:
+        """Run an operation, and again as `Retry` says."""
+        end = end_of(deadline)
+        attempts = self._attempts(retries)
+        if not attempts:
+            return await self._run(attempt, end)
+        retry = Retry(attempts, end, moved)
+        while True:
+            try:
+                if self._lost:
+                    await self._reconnect(end)
+                return await self._run(attempt, end)
+            except Error as error:
+                pause = retry.pause(error, self._lost)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _reconnect(self, end: float | None) -> None:
+        async with self._lock:
+            if not self._lost:
+                return  # another task was faster
+            self._driver.close()
+            bounds = [bound for bound in (_left(end), self._timeout) if bound is not None]
+            driver = Driver(await _dial(self._addr, min(bounds, default=None)), self._timeout)
+            session = Session(_requests.SOFTWARE, local=self._session.local)
+            session.rate = self._session.rate
+            try:
+                await driver.run(session.hello(), _left(end))
+            except BaseException:
+                driver.close()
+                raise
+            self._driver, self._session = driver, session
+            self._closed = self._ended
+            if self._closed:
+                driver.close()
+
+    async def _run(self, attempt: Callable[[Session], Operation[T]], end: float | None) -> T:
         if self._pid != os.getpid():
             raise ConnectionError(
                 f"this client was made in process {self._pid} and inherited by fork: two processes on one connection "
@@ -232,7 +294,7 @@ class Client:
             try:
                 if self._closed:
                     raise ConnectionError(f"the connection to {self._addr} is closed ({self._why}): connect again")
-                return await self._driver.run(operation, deadline)
+                return await self._driver.run(attempt(self._session), _left(end))
             except BaseException as error:
                 if not (self._session.idle or self._closed):
                     self._why = str(error)[:200] or type(error).__name__
@@ -244,28 +306,23 @@ class Client:
                     self._driver.close()
 
 
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(end - time.monotonic(), 1e-3)
+
+
+@takes_options
 async def send_array(
     sock: socket.socket,
     array: npt.ArrayLike,
     *,
     name: str = "array",
-    chunks: int | Sequence[int] | None = None,
-    codec: Literal["none"] = "none",
-    digest: Literal["crc32c", "sha256"] = "crc32c",
-    attrs: Mapping[str, Any] | None = None,
-    if_absent: bool = False,
-    id: str | None = None,
-    progress: Progress | None = None,
     timeout: float | None = 30.0,
     deadline: float | None = None,
+    **options: Unpack[PutOptions],
 ) -> Receipt:
     """As `ndferry.send_array`. `sock` is a plain socket that the loop does not read from or write to meanwhile."""
-    sender = _direct.Sender()
-    put = _requests.put(
-        sender, name, array, chunks=chunks, codec=codec, digest=digest, attrs=attrs, if_absent=False, id=id,
-        progress=progress,
-    )  # fmt: skip
-    return await _drive(sock, sender, sender.send(put), timeout, deadline)
+    sender, operation = _direct.sending(sock, timeout, name, array, options)
+    return await _drive(sock, sender, operation, timeout, deadline)
 
 
 async def recv_array(
@@ -308,5 +365,5 @@ class RemoteArray(Described):
     async def __getitem__(self, key: Any) -> Any:
         selection, result, part = self._select(key)
         for ranges in selection.ranges():
-            await self._client._run(self._client._session.read(self.stat.name, self.stat.id, part, ranges), None)
+            await self._client._call(_requests.reading(self.stat.name, self.stat.id, part, ranges), None)
         return finished(selection, result, key)
