@@ -3,10 +3,12 @@
 package evloop
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +34,7 @@ type Loop struct {
 	quota     *quota
 
 	ev         []Event
-	heavy      []Event // scratch of dispatch
+	heavy      []ready // scratch of dispatch
 	rot        int     // where dispatch starts in a full batch
 	hot        bool    // the last wait found events: ask again before sleeping
 	yield      bool    // this turn ran code that may have made goroutines ready
@@ -237,8 +239,7 @@ func (l *Loop) beforeSleep() {
 
 // dispatch handles what is ready: first what takes little, then bulk, which
 // is bounded in time, so that a small message waits for one turn's worth of
-// it, however many transfers there are. What is left over is reported again
-// and comes first then.
+// it, however many transfers there are. What is left over is reported again.
 func (l *Loop) dispatch(n int) {
 	if n == len(l.ev) { // a full batch: no descriptor is always the last one
 		l.rot++
@@ -250,36 +251,35 @@ func (l *Loop) dispatch(n int) {
 				ln.ready()
 			}
 		} else if n > 1 && c.heavy() {
-			l.heavy = append(l.heavy, *e)
+			l.heavy = append(l.heavy, ready{c, *e})
 		} else {
 			l.serveEvent(c, *e)
 		}
 	}
 	if len(l.heavy) > 0 {
-		l.dispatchHeavy(flOwed)
-		l.dispatchHeavy(0)
+		l.dispatchHeavy()
+		clear(l.heavy)
 		l.heavy = l.heavy[:0]
 	}
 }
 
-// dispatchHeavy handles events of bulk whose connection has or lacks flOwed.
-func (l *Loop) dispatchHeavy(owed connFlags) {
-	for i := range l.heavy {
-		e := &l.heavy[i]
-		if e.FD < 0 { // done
-			continue
+// dispatchHeavy handles bulk until the turn's time is used up, who waited
+// longest first.
+func (l *Loop) dispatchHeavy() {
+	slices.SortStableFunc(l.heavy, func(a, b ready) int { return cmp.Compare(a.c.served, b.c.served) })
+	for _, r := range l.heavy {
+		if l.now-l.turnAt >= turnTime {
+			return
 		}
-		c := l.at(e.FD)
-		switch {
-		case c == nil || c.flags&flOwed != owed:
-		case l.now-l.turnAt >= turnTime:
-			c.flags |= flOwed
-		default:
-			c.flags &^= flOwed
-			l.serveEvent(c, *e)
-			e.FD = -1
-		}
+		r.c.served = l.stats.Turns
+		l.serveEvent(r.c, r.e)
 	}
+}
+
+// ready is an event and whose it is.
+type ready struct {
+	c *Conn
+	e Event
 }
 
 // heavy tells that handling the connection will move much.

@@ -121,9 +121,6 @@ func (c *Conn) readSink() (n, asked int) {
 	if n > k {
 		c.keep(c.feed(ahead[:n-k]), false)
 	}
-	if c.state == stOpen && c.sink == s && n < len(dst) {
-		c.raiseLowat(len(s.dst) - s.off)
-	}
 	return n, len(dst)
 }
 
@@ -212,7 +209,6 @@ func (c *Conn) filled(k int) {
 		c.sink = nil
 		c.loop.sinks--
 		c.st.frames++
-		c.dropLowat()
 		s.from.Done(c, nil)
 	}
 }
@@ -305,25 +301,5 @@ func (c *Conn) discard() {
 	c.st.discarded += int64(n)
 	if c.st.discarded > lingerBytes {
 		c.finish(fmt.Errorf("evloop: close: peer goes on sending: %w", ErrTimeout))
-	}
-}
-
-// raiseLowat has the kernel wake the loop less often while a large payload
-// arrives. FIN, errors and memory pressure still wake it, and a read may
-// still return less.
-func (c *Conn) raiseLowat(rest int) {
-	if c.kind == kindTCP && c.flags&flLowat == 0 && rest >= lowatFrom && lowatMax > 0 {
-		if c.loop.k.SetLowat(int(c.fd), lowatMax) == 0 {
-			c.flags |= flLowat
-		}
-	} else if c.flags&flLowat != 0 && rest < lowatMax {
-		c.dropLowat()
-	}
-}
-
-func (c *Conn) dropLowat() {
-	if c.flags&flLowat != 0 {
-		c.loop.k.SetLowat(int(c.fd), 1)
-		c.flags &^= flLowat
 	}
 }

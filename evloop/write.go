@@ -178,7 +178,6 @@ func (c *Conn) endSink(err error) {
 	if s := c.sink; s != nil {
 		c.sink = nil
 		c.loop.sinks--
-		c.dropLowat()
 		c.loop.guarded(c, func() { s.from.Done(c, err) })
 	}
 }
