@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"maps"
 	"sync"
@@ -61,12 +62,14 @@ func (u *throttledUpload) Write(ctx context.Context, c store.Cell, data []byte) 
 	return u.Upload.Write(ctx, c, data)
 }
 
+var storeRate = flag.Int("store-rate", 80e6, "bytes that the slow store of TestGateFairness takes in a second")
+
 // TestGateFairness has 64 clients send to a slow store, with less memory than they would like: they get equal shares of it.
 func TestGateFairness(t *testing.T) { eachDriver(t, fairness) }
 
 func fairness(t *testing.T, driver string) {
 	const clients, cells, cell = 64, 48, 16 << 10
-	st := &throttled{Store: mem.New(mem.Config{}), delay: 200 * time.Microsecond, clients: clients, full: cells, cells: map[string]int{}}
+	st := &throttled{Store: mem.New(mem.Config{}), delay: cell * time.Second / time.Duration(*storeRate), clients: clients, full: cells, cells: map[string]int{}}
 	srv, addr := serve(t, st, Config{Driver: driver, Memory: clients * cell * 2})
 	var wg sync.WaitGroup
 	for i := range clients {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -70,6 +71,10 @@ func startLoops(s *Server, n int) (*loops, error) {
 		d := &loopDriver{loops: ls, srv: s, loop: loop, entering: make(chan struct{}, adoptAhead)}
 		ls.all = append(ls.all, d)
 		d.done.Go(func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with its slice
+			if err := shortSlice(); err != nil {
+				s.cfg.Log.Debug("event loop: others may have to wait longer", "err", err)
+			}
 			if err := loop.Run(context.Background()); err != nil {
 				s.cfg.Log.Error("event loop", "err", err)
 			}

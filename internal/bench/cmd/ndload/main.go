@@ -32,6 +32,8 @@ type load struct {
 	slow    int
 	silent  int
 	aborts  int
+	total   int64
+	half    int
 	seconds float64
 
 	ctx      context.Context
@@ -54,6 +56,8 @@ func main() {
 	flag.IntVar(&l.slow, "slow", 0, "clients that send a byte a second of a request")
 	flag.IntVar(&l.silent, "silent", 0, "clients that connect and say nothing, again and again")
 	flag.IntVar(&l.aborts, "aborts", 0, "clients that connect, begin a frame and reset, again and again")
+	flag.Int64Var(&l.total, "abort-total", 0, "go on until so many connections were reset, however long")
+	flag.IntVar(&l.half, "half", 0, "clients that say HELLO, begin a request, and end their side of the connection")
 	flag.Float64Var(&l.seconds, "seconds", 5, "length, after all have connected; the first fifth is not counted")
 	flag.Parse()
 	if err := l.run(); err != nil {
@@ -70,6 +74,8 @@ func (l *load) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.ctx = ctx
 	defer cancel()
+	server := serverOf(l.addr)
+	before := server.files()
 	crowd, err := l.gather(a.Network, a.Address)
 	if err != nil {
 		return err
@@ -102,6 +108,9 @@ func (l *load) run() error {
 	l.counting.Store(true)
 	began := time.Now()
 	wait(ctx, length)
+	for ctx.Err() == nil && l.aborts > 0 && crowd.aborted.Load() < l.total {
+		wait(ctx, 10*time.Millisecond)
+	}
 	l.counting.Store(false)
 	took := time.Since(began).Seconds()
 	cancel()
@@ -113,6 +122,9 @@ func (l *load) run() error {
 	default:
 	}
 	l.sum(took)
+	if before > 0 {
+		l.figures["files_left"] = float64(server.settled(before) - before)
+	}
 	return json.MarshalWrite(os.Stdout, l.figures, json.Deterministic(true))
 }
 
