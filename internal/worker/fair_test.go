@@ -73,7 +73,11 @@ func fairness(t *testing.T, driver string) {
 	srv, addr := serve(t, st, Config{Driver: driver, Memory: clients * cell * 2})
 	var wg sync.WaitGroup
 	for i := range clients {
-		c := dial(t, addr)
+		c, err := client.Dial(context.Background(), addr, client.Config{Timeout: 2 * time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
 		wg.Go(func() {
 			a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{cells * cell}, Data: bytes.Repeat([]byte{1}, cells*cell)}
 			if _, err := c.Put(context.Background(), fmt.Sprint(i), a, client.PutOptions{Cell: array.Shape{cell}}); err != nil {

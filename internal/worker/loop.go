@@ -6,8 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +24,7 @@ const queueBound = 1 << 40
 // loops are the event loops of a server, and the workers that they share.
 type loops struct {
 	all   []*loopDriver   // immutable
+	next  int             // guarded by srv.mu
 	bulk  *evloop.Offload // cells, commits, verification: waits for disks
 	calls *evloop.Offload // what others should not wait long for
 }
@@ -35,7 +36,7 @@ type loopDriver struct {
 	loop *evloop.Loop
 	done sync.WaitGroup // Run
 
-	conns    int           // guarded by srv.mu
+	clients  atomic.Int64  // that have said HELLO
 	beside   int           // owned by the loop's goroutine; of all connections, as in loopConn
 	entering chan struct{} // one for each connection that was accepted and not adopted
 }
@@ -85,9 +86,17 @@ func startLoops(s *Server, n int) (*loops, error) {
 	return ls, nil
 }
 
-// least returns the loop with fewest connections. Called with srv.mu held.
+// least returns the loop with fewest clients that have said HELLO, each in its turn when there are several: who connects and leaves
+// again must not decide where others go. Called with srv.mu held.
 func (ls *loops) least() *loopDriver {
-	return slices.MinFunc(ls.all, func(a, b *loopDriver) int { return a.conns - b.conns })
+	ls.next++
+	best := ls.all[ls.next%len(ls.all)]
+	for _, d := range ls.all {
+		if d.clients.Load() < best.clients.Load() {
+			best = d
+		}
+	}
+	return best
 }
 
 // stop ends the loops. No connection is left.

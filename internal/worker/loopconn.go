@@ -249,6 +249,7 @@ func (lc *loopConn) trailer(b []byte) {
 	lc.release()
 	if !lc.greeted && lc.ses.Greeted() {
 		lc.greeted = true
+		lc.d.clients.Add(1)
 		lc.ticket.greeted()
 		if lc.timer != nil {
 			lc.timer.Stop()

@@ -166,7 +166,6 @@ func (s *Server) ServeConn(nc net.Conn) {
 	if pollable(nc) && s.looping() {
 		if fd, ok := descriptor(nc); ok {
 			lc := newLoopConn(s.loops.least(), t)
-			lc.d.conns++
 			s.conns[lc] = struct{}{}
 			s.mu.Unlock()
 			lc.d.adopt(fd, lc)
@@ -199,9 +198,6 @@ func (s *Server) looping() bool {
 func (s *Server) forget(c driven, t *ticket) {
 	s.mu.Lock()
 	delete(s.conns, c)
-	if lc, ok := c.(*loopConn); ok {
-		lc.d.conns--
-	}
 	s.mu.Unlock()
 	t.leave()
 	s.done.Done()
