@@ -92,7 +92,9 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
 // greet sends our HELLO and hears the other side's.
 func (c *Client) greet(credit uint64) error {
 	// The line break makes a server of some text protocol, such as HTTP, answer at once that it is one.
-	hello := append(wire.Encode(wire.NewHello(c.cfg.Software, credit)), '\n')
+	m := wire.NewHello(c.cfg.Software, credit)
+	m.Features = []string{wire.FeatureResend}
+	hello := append(wire.Encode(m), '\n')
 	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
 	if err := c.flush(); err != nil {
 		return err

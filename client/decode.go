@@ -1,7 +1,6 @@
 package client
 
 import (
-	"fmt"
 	"runtime"
 
 	"ndferry/wire"
@@ -15,6 +14,8 @@ type decoder struct {
 	ring  []*arrival
 	next  int // arrival that is filled next
 	first int // oldest arrival that is not finished
+
+	broken bool // nothing can be asked for again
 }
 
 // arrival is the memory of one cell that came compressed.
@@ -79,9 +80,13 @@ func (r *decoder) finish() error {
 	if a.err != nil {
 		r.d.got[a.cell] = false
 		r.d.missing++
+		r.d.stored -= int64(len(a.in))
 		f := wire.Failf(wire.CodeIntegrity, "cell %d cannot be decoded: %v", a.cell, a.err)
 		f.Cell = new(uint64(a.cell))
-		return f
+		if r.broken || r.d.ordered { // those behind it are decoded already
+			return f
+		}
+		return r.d.damage(a.cell, f)
 	}
 	var data []byte
 	if a.place == nil {
@@ -105,6 +110,7 @@ func (r *decoder) drain() error {
 
 // keep finishes what came, also when the connection broke behind it, so that nothing writes into the sink's memory any more.
 func (r *decoder) keep() {
+	r.broken = true
 	for r.first < r.next {
 		if err := r.finish(); err != nil {
 			continue // it counts as missing
@@ -118,18 +124,11 @@ func (c *Client) compressed(d *download, h wire.Header) error {
 	if err != nil {
 		return c.abandonCell(d, h, err)
 	}
-	_, aborted, err := c.body(h, memory)
-	if err != nil {
-		if wire.CodeOf(err) == wire.CodeIntegrity {
-			return d.refuse(fmt.Errorf("cell %d is not what was stored: %w", h.Index, err))
-		}
+	aborted, err := c.payload(d, h, memory)
+	if err != nil || aborted || d.hurt[int(h.Index)] {
 		return err
 	}
-	if aborted {
-		return nil // an ERROR follows
-	}
-	d.got[h.Index] = true
-	d.missing--
+	d.came(int(h.Index), len(memory))
 	d.decoder.decode(int(h.Index), d.sink.Place(int(h.Index)))
 	return nil
 }

@@ -163,6 +163,7 @@ func (c *Client) receive(sink Sink, progress func(done, total int64)) (*Stat, er
 	in := &incoming{}
 	in.sink = sink
 	in.refuse = func(why error) error { return c.refuse(in, why) }
+	in.ask = c.askAgain
 	if err := in.begin(b); err != nil {
 		if wire.CodeOf(err) == wire.CodeProtocol {
 			return nil, err
@@ -185,7 +186,6 @@ func (c *Client) receive(sink Sink, progress func(done, total int64)) (*Stat, er
 			if err := in.spend(h); err != nil {
 				return nil, err
 			}
-			in.stat.StoredBytes += int64(h.Length)
 			if err := c.cell(&in.download, h); err != nil {
 				return nil, err
 			}
@@ -196,7 +196,16 @@ func (c *Client) receive(sink Sink, progress func(done, total int64)) (*Stat, er
 				return nil, err
 			}
 		case h.Kind == wire.Finish || h.Kind == wire.Cancel:
-			return in.stat, c.answer(in, h, b)
+			var why error
+			if in.decoder != nil && h.Kind == wire.Finish {
+				why = in.decoder.drain()
+			}
+			switch owed := h.Kind == wire.Finish && len(in.hurt) > 0; {
+			case !owed:
+				return in.stat, c.answer(in, h, b, why)
+			case why != nil:
+				return nil, in.refuse(why)
+			}
 		default:
 			return nil, wire.Failf(wire.CodeProtocol, "%v among the cells of a PUT", h.Kind)
 		}
@@ -278,6 +287,7 @@ func (in *incoming) begin(b []byte) error {
 		return wire.Failf(wire.CodeInvalid, "digest %q is not known", m.Digest)
 	}
 	in.stat, in.got, in.missing = st, make([]bool, n), n
+	_, in.ordered = in.sink.(inOrderSink)
 	in.sink = &paddingSink{in.sink, in.grid}
 	return in.sink.Begin(st, in.grid)
 }
@@ -315,15 +325,14 @@ func (c *Client) grant(in *incoming) error {
 	return c.flush()
 }
 
-// answer answers the last frame of the sender.
-func (c *Client) answer(in *incoming, h wire.Header, b []byte) error {
+// answer answers the last frame of the sender: with an ERROR when there is a reason why.
+func (c *Client) answer(in *incoming, h wire.Header, b []byte, why error) error {
 	var f *wire.Failure
 	m := wire.FinishMessage{}
-	if in.decoder != nil {
-		if err := in.decoder.drain(); err != nil {
-			f = failureOf(err)
-		}
+	if why != nil {
+		f = failureOf(why)
 	}
+	in.stat.StoredBytes = in.stored
 	switch n := in.grid.Len(); {
 	case f != nil:
 	case h.Kind == wire.Cancel:
@@ -373,6 +382,7 @@ func (c *Client) refuse(in *incoming, why error) error {
 		h, _, err := c.heard()
 		if err == nil && h.Kind == wire.Chunk {
 			if err = in.spend(h); err == nil {
+				delete(in.hurt, int(h.Index))
 				_, _, err = c.body(h, c.scratch(int(h.Length)))
 				if wire.CodeOf(err) == wire.CodeIntegrity {
 					err = nil
@@ -383,7 +393,7 @@ func (c *Client) refuse(in *incoming, why error) error {
 		case err != nil:
 			c.ended = true // it was told already
 			return fmt.Errorf("%w; and then: %w", why, err)
-		case h.Kind == wire.Finish || h.Kind == wire.Cancel:
+		case h.Kind == wire.Finish && len(in.hurt) == 0 || h.Kind == wire.Cancel:
 			return boundary{why}
 		}
 	}

@@ -177,16 +177,22 @@ func TestDirectGivenUp(t *testing.T) {
 	works(t, a, b)
 }
 
-// damaging changes one byte on its way.
+// damaging changes one byte on its way, and one of each of the next cells.
 type damaging struct {
 	net.Conn
 	at, seen int
+	cells    int // how many cells it damages, at byte 5000
 }
 
 func (d *damaging) Write(p []byte) (int, error) {
 	if at := d.at - d.seen; at >= 0 && at < len(p) {
 		p = bytes.Clone(p)
 		p[at] ^= 16
+	}
+	if len(p) > 5000 && d.cells > 0 {
+		d.cells--
+		p = bytes.Clone(p)
+		p[5000] ^= 16
 	}
 	d.seen += len(p)
 	return d.Conn.Write(p)
@@ -199,14 +205,41 @@ func TestDirectDamage(t *testing.T) {
 		got := receiving(b, ReceiveOptions{})
 		_, err := Send(context.Background(), &damaging{Conn: a, at: at}, x, PutOptions{})
 		r := wait(t, got)
+		if at >= 5000 {
+			if err != nil || r.err != nil || !bytes.Equal(r.a.Data, x.Data) {
+				t.Fatalf("byte %d: the sender says %v, the receiver %v", at, err, r.err)
+			}
+			works(t, a, b)
+			continue
+		}
 		told, _ := errors.AsType[*Error](err)
 		found, _ := errors.AsType[*Error](r.err)
 		if told == nil || found == nil || told.Closed != found.Closed {
 			t.Fatalf("byte %d: the sender says %v, the receiver %v", at, err, r.err)
 		}
-		if at >= 5000 {
-			if found.Closed || !errors.Is(err, ErrIntegrity) || !errors.Is(r.err, ErrIntegrity) {
-				t.Errorf("byte %d: the sender says %v, the receiver %v", at, err, r.err)
+	}
+}
+
+// TestDirectDamageOften damages the cells of a whole array, some of them several times, and then too often.
+func TestDirectDamageOften(t *testing.T) {
+	x := testArray(t, "<f8", array.Shape{500, 100}, nil)
+	for _, codec := range []string{"none", "lz4"} {
+		for _, cells := range []int{1, 2, 8, 20, 1000} {
+			a, b := tcpPair(t)
+			got := receiving(b, ReceiveOptions{})
+			link := &damaging{Conn: a, at: -1, cells: cells}
+			_, err := Send(context.Background(), link, x, PutOptions{ChunkBytes: 100_000, Codec: codec})
+			r := wait(t, got)
+			switch {
+			case cells == 1000:
+				found, _ := errors.AsType[*Error](r.err)
+				if !errors.Is(err, ErrIntegrity) || !errors.Is(r.err, ErrIntegrity) || found.Closed {
+					t.Errorf("%s, every cell: the sender says %v, the receiver %v", codec, err, r.err)
+				}
+			case err != nil || r.err != nil || !bytes.Equal(r.a.Data, x.Data):
+				t.Errorf("%s, %d cells: the sender says %v, the receiver %v", codec, cells, err, r.err)
+			case link.cells != 0:
+				t.Errorf("%s: %d of %d damages were not made", codec, link.cells, cells)
 			}
 			works(t, a, b)
 		}

@@ -73,12 +73,24 @@ func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOpti
 	return st, err
 }
 
+// get receives the cells, and once more those that came damaged, until there are none.
 func (c *Client) get(ctx context.Context, name string, d *download, opts GetOptions) (*Stat, error) {
 	if opts.Streams > 1 {
 		if st, done, err := c.getShared(ctx, name, d, opts); done || err != nil {
 			return st, err
 		}
 	}
+	clear(d.damages)
+	for {
+		clear(d.hurt)
+		st, err := c.getOnce(name, d, opts)
+		if again := errors.Is(err, errOrder) && c.whyBroken() == nil; !again && (err != nil || d.missing == 0) {
+			return st, err
+		}
+	}
+}
+
+func (c *Client) getOnce(name string, d *download, opts GetOptions) (*Stat, error) {
 	c.request(wire.Get, wire.GetMessage{Name: name, Cells: d.wanted(), Takes: []string{wire.FeatureFill}})
 	if err := c.flush(); err != nil {
 		return nil, err
@@ -141,7 +153,14 @@ type download struct {
 	got     []bool
 	missing int
 	leaves  [][32]byte
-	decoder *decoder // nil with codec none
+	decoder *decoder                        // nil with codec none
+	total   int64                           // raw bytes of the cells that are wanted
+	stored  int64                           // bytes of payloads that came
+	hurt    map[int]bool                    // cells that came damaged, and not yet again
+	damages map[int]int                     // how often each
+	ordered bool                            // the sink is an inOrderSink
+	queue   []int                           // of hurt, cells that were not asked for yet
+	ask     func(cell int, why error) error // asks for a cell again, or returns why; nil: all at once, behind DONE
 }
 
 // begin prepares for the cells that META announces. refuse is for what ends the GET at its next boundary.
@@ -165,6 +184,7 @@ func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
 	if d.item, err = meta.FillBytes(); err != nil {
 		return nil, err
 	}
+	_, d.ordered = d.sink.(inOrderSink)
 	if packing := st.DType.Packing(); !packing.Identity() {
 		d.sink = &packedSink{Sink: d.sink, packing: packing}
 	}
@@ -176,6 +196,7 @@ func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
 		d.leaves = make([][32]byte, d.grid.Len())
 	}
 	d.want(d.only)
+	d.total = int64(d.missing) * int64(d.size)
 	return nil, nil
 }
 
@@ -204,20 +225,19 @@ func (d *download) wanted() [][2]uint64 {
 const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
-	total := int64(d.missing) * int64(d.size)
 	for {
 		h, _, err := c.next()
 		switch {
 		case err != nil:
 			return err
 		case h.Kind == wire.Done:
-			if d.missing > 0 {
-				return wire.Failf(wire.CodeProtocol, "DONE with %d of %d cells missing", d.missing, d.grid.Len())
-			}
 			if d.decoder != nil {
 				if err := d.decoder.drain(); err != nil {
 					return boundary{err}
 				}
+			}
+			if d.missing > len(d.hurt) {
+				return wire.Failf(wire.CodeProtocol, "DONE with %d of %d cells missing", d.missing, d.grid.Len())
 			}
 			return nil
 		case h.Kind == wire.Credit || !h.Kind.Known():
@@ -234,7 +254,7 @@ func (c *Client) cells(d *download, progress func(done, total int64)) error {
 			return err
 		}
 		if progress != nil {
-			progress(total-int64(d.missing)*int64(d.size), total)
+			progress(d.total-int64(d.missing)*int64(d.size), d.total)
 		}
 	}
 }
@@ -287,18 +307,11 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	if memory == nil {
 		memory = c.scratch(d.size)
 	}
-	_, aborted, err := c.body(h, memory)
-	if err != nil {
-		if wire.CodeOf(err) == wire.CodeIntegrity {
-			return d.refuse(fmt.Errorf("cell %d is not what was stored: %w", i, err))
-		}
+	aborted, err := c.payload(d, h, memory)
+	if err != nil || aborted || d.hurt[i] {
 		return err
 	}
-	if aborted {
-		return nil // an ERROR follows
-	}
-	d.got[i] = true
-	d.missing--
+	d.came(i, len(memory))
 	if d.leaves != nil {
 		d.leaves[i] = sha256.Sum256(memory)
 	}
@@ -309,6 +322,22 @@ func (c *Client) cell(d *download, h wire.Header) error {
 		return d.refuse(source{err})
 	}
 	return nil
+}
+
+// payload reads the payload of a CHUNK. When it came damaged the cell is among d.hurt.
+func (c *Client) payload(d *download, h wire.Header, memory []byte) (aborted bool, err error) {
+	delete(d.hurt, int(h.Index))
+	_, aborted, err = c.body(h, memory)
+	if err != nil && wire.CodeOf(err) == wire.CodeIntegrity {
+		err = d.damage(int(h.Index), fmt.Errorf("cell %d is not what was stored: %w", h.Index, err))
+		if err != nil {
+			return aborted, d.refuse(err)
+		}
+	}
+	if err == nil && d.ask != nil {
+		err = d.askQueued(nil)
+	}
+	return aborted, err // an ERROR follows what was aborted
 }
 
 // abandon ends a GET that is of no use any more because of why, and leaves the connection usable when the server plays along.

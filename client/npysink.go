@@ -187,6 +187,8 @@ func (w *NPYWriter) Begin(st *Stat, g array.Grid) error {
 // Place implements Sink.
 func (w *NPYWriter) Place(int) []byte { return nil }
 
+func (w *NPYWriter) inOrder() {}
+
 // Cell implements Sink.
 func (w *NPYWriter) Cell(i int, data []byte) error {
 	_, n, err := inOrder(w.grid, i, w.item, w.at)

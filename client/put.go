@@ -106,9 +106,11 @@ type upload struct {
 	params  codec.Params // Auto until settle
 	first   []byte       // cell 0, when it had to be read to settle
 	leaves  [][32]byte
-	hashed  []bool // which leaves are known
-	done    []bool // cells that the server has
-	durable int    // how many of them it had when it was asked last, or said so since
+	hashed  []bool      // which leaves are known
+	done    []bool      // cells that the server has
+	durable int         // how many of them it had when it was asked last, or said so since
+	again   []int       // cells that the other side asked for again
+	damages map[int]int // how often, in this attempt
 }
 
 func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
@@ -185,6 +187,7 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 }
 
 func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
+	u.again, u.damages = nil, nil
 	if err := c.settle(u); err != nil {
 		return nil, err
 	}
@@ -211,15 +214,9 @@ func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 		if u.noteLeaf(i, cell.leaf); u.accepted(i) {
 			continue
 		}
-		for cost := wire.Cost(uint32(u.size)); c.credit < cost; {
-			if err := c.flush(); err != nil {
-				return nil, err
-			}
-			if done, r, err := c.early(u); done || err != nil {
-				return r, err
-			}
+		if done, r, err := c.awaitCredit(u); done || err != nil {
+			return r, err
 		}
-		c.credit -= wire.Cost(uint32(u.size))
 		h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: c.stream, Index: uint64(i), Raw: uint32(u.size), Length: uint32(len(cell.data))}
 		sent += int64(len(cell.data))
 		if err := c.sendCell(h, cell.data); err != nil {
@@ -233,30 +230,29 @@ func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 	return c.finish(u)
 }
 
-// finish sends FINISH and waits for the receipt.
-func (c *Client) finish(u *upload) (*Receipt, error) {
-	finish := wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: c.stream, Index: uint64(u.grid.Len())}
-	var payload []byte
-	if u.leaves != nil {
-		payload = wire.Encode(wire.FinishMessage{Root: wire.Root(u.meta.Root(u.leaves))})
+// awaitCredit takes the credit of one cell, and waits until there is enough.
+func (c *Client) awaitCredit(u *upload) (done bool, r *Receipt, err error) {
+	cost := wire.Cost(uint32(u.size))
+	for c.credit < cost {
+		if err := c.flush(); err != nil {
+			return false, nil, err
+		}
+		if done, r, err := c.early(u); done || err != nil {
+			return done, r, err
+		}
 	}
-	c.out = wire.AppendFrame(c.out, finish, payload)
-	c.ended = true
-	if err := c.flush(); err != nil {
-		return nil, err
-	}
-	_, b, err := c.reply(wire.Receipt)
-	if err != nil {
-		return nil, err
-	}
-	return readReceipt(b)
+	c.credit -= cost
+	return false, nil, nil
 }
 
-// early reads one frame while cells are still to be sent: credit, or the end.
+// early reads one frame while cells are still to be sent: credit, a cell that is to be sent again, or the end.
 func (c *Client) early(u *upload) (done bool, r *Receipt, err error) {
 	h, b, err := c.next()
 	if h.Kind == wire.Ack && h.Raw == wire.AckDurable && err == nil {
 		u.durable = max(u.durable, int(min(h.Index, uint64(u.grid.Len()))))
+	}
+	if err == nil && h.Kind == wire.Resend {
+		err = u.wantAgain(h)
 	}
 	if err != nil || h.Kind != wire.Receipt {
 		return false, nil, err

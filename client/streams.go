@@ -230,7 +230,7 @@ func (c *Client) share(f *feed, joined bool) (n int, err error) {
 			}
 			data = encoded
 		}
-		if err := c.awaitCredit(u, joined); err != nil {
+		if err := c.spend(u, joined); err != nil {
 			return n, err
 		}
 		h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: c.stream, Index: uint64(i), Raw: uint32(u.size), Length: uint32(len(data))}
@@ -242,21 +242,26 @@ func (c *Client) share(f *feed, joined bool) (n int, err error) {
 	}
 }
 
-// awaitCredit reads frames until a cell may be sent.
-func (c *Client) awaitCredit(u *upload, joined bool) error {
+// spend takes the credit of one cell, and waits until there is enough.
+func (c *Client) spend(u *upload, joined bool) error {
+	if !joined {
+		done, _, err := c.awaitCredit(u)
+		if done {
+			err = wire.Failf(wire.CodeProtocol, "the server sent RECEIPT among the cells of a PUT")
+		}
+		return err
+	}
 	cost := wire.Cost(uint32(u.size))
 	for c.credit < cost {
 		if err := c.flush(); err != nil {
 			return err
 		}
 		h, _, err := c.next()
-		switch {
-		case err != nil:
+		if err == nil && h.Kind != wire.Ack && h.Kind != wire.Credit && h.Kind.Known() {
+			err = wire.Failf(wire.CodeProtocol, "the server sent %v among the cells of a joined PUT", h.Kind)
+		}
+		if err != nil {
 			return err
-		case h.Kind == wire.Ack && !joined && h.Raw == wire.AckDurable:
-			u.durable = max(u.durable, int(min(h.Index, uint64(u.grid.Len()))))
-		case h.Kind != wire.Ack && h.Kind != wire.Credit && h.Kind.Known():
-			return wire.Failf(wire.CodeProtocol, "the server sent %v among the cells of a PUT", h.Kind)
 		}
 	}
 	c.credit -= cost
@@ -280,6 +285,9 @@ func (c *Client) getShared(ctx context.Context, name string, d *download, opts G
 		return nil, true, boundary{again}
 	case err != nil:
 		return nil, true, err
+	}
+	if d.ordered {
+		return nil, false, nil
 	}
 	wanted := d.wanted()
 	n := min(opts.Streams, d.missing, MaxStreams)
@@ -312,7 +320,7 @@ func (c *Client) getShared(ctx context.Context, name string, d *download, opts G
 		case ours || p.id != d.id:
 			err = boundary{failures[i]} // this connection is whole
 		default: // and takes over
-			err = c.getRest(name, p)
+			err = c.getPart(name, p)
 		}
 	}
 	d.merge(parts)
@@ -322,9 +330,22 @@ func (c *Client) getShared(ctx context.Context, name string, d *download, opts G
 	return st, true, err
 }
 
-// getPart is the GET of a part of an array.
+// getPart is the GET of what is missing of a part of an array, and once more of cells that came damaged.
 func (c *Client) getPart(name string, d *download) error {
-	c.request(wire.Get, wire.GetMessage{Name: name, Cells: d.only, Takes: []string{wire.FeatureFill}})
+	for {
+		clear(d.hurt)
+		if err := c.getPartOnce(name, d); err != nil || d.missing == 0 {
+			return err
+		}
+	}
+}
+
+func (c *Client) getPartOnce(name string, d *download) error {
+	wanted := d.wanted()
+	if d.got == nil {
+		return boundary{wire.NewFailure(wire.CodeTemporary, "too many single cells are missing")}
+	}
+	c.request(wire.Get, wire.GetMessage{Name: name, Cells: wanted, Takes: []string{wire.FeatureFill}})
 	if err := c.flush(); err != nil {
 		return err
 	}
@@ -348,17 +369,6 @@ func (c *Client) getPart(name string, d *download) error {
 	return c.cells(d, nil)
 }
 
-// getRest asks for what a part lacks.
-func (c *Client) getRest(name string, d *download) error {
-	rest := *d
-	if rest.only = rest.wanted(); rest.got == nil {
-		return boundary{wire.NewFailure(wire.CodeTemporary, "too many single cells are missing")}
-	}
-	err := c.getPart(name, &rest)
-	d.id = rest.id
-	return err
-}
-
 // merge notes what came of the parts.
 func (d *download) merge(parts []*download) {
 	for _, p := range parts {
@@ -370,7 +380,7 @@ func (d *download) merge(parts []*download) {
 	for _, p := range parts {
 		for _, r := range p.only {
 			for i := r[0]; i < r[0]+r[1]; i++ {
-				if p.got[i] {
+				if p.got != nil && p.got[i] {
 					d.got[i] = true
 					d.missing--
 				}
@@ -436,9 +446,9 @@ func (s *sharedSink) Cell(i int, data []byte) error {
 	return nil
 }
 
-// checkRoot compares the root over what came with that of the array.
+// checkRoot compares the root over what came, when that is all, with that of the array.
 func (d *download) checkRoot(st *Stat, meta *array.Meta) error {
-	if d.leaves == nil {
+	if d.leaves == nil || d.missing > 0 {
 		return nil
 	}
 	if root := wire.Root(meta.Root(d.leaves)); root.String() != st.Root {

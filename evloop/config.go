@@ -51,15 +51,15 @@ const (
 	postedBatch   = 256       // posted functions per turn
 	acceptBatch   = 16        // connections accepted per turn and listener: each takes some 20 µs
 	lingerBytes   = 16 << 20  // discarded after our end before we stop listening
-	lowatFrom     = 256 << 10 // ReadInto with this much to come raises SO_RCVLOWAT
-	lowatMax      = 0         // off: over loopback (segments of 64 KiB) transfers stalled for seconds, at 32 KiB and at 128
 	slowCallback  = 10 * time.Millisecond
 	acceptPauseLo = 10 * time.Millisecond
 	acceptPauseHi = time.Second
 	wheelTick     = 100 * time.Millisecond
 	wheelSlots    = 512
 	evictAfter    = 5 * time.Second
-	yieldAfter    = int64(time.Millisecond) // a busy loop lets other goroutines run this often
+	turnTime      = int64(500 * time.Microsecond) // bulk of a turn ends then, each connection's piece as it is
+	heavyOutput   = 64 << 10                      // queued bytes that make a connection bulk
+	yieldAfter    = int64(time.Millisecond)       // a busy loop lets other goroutines run this often
 )
 
 // turnLimits are the limits that tests make small.

@@ -84,7 +84,6 @@ const (
 	flEOF                               // the peer has ended its side
 	flBlocked                           // the kernel's send buffer is full
 	flQuiet                             // hung up with nothing wanted: not registered
-	flLowat                             // SO_RCVLOWAT is raised
 	flHigh                              // output has reached LowWater: owes a Drained
 	flPauseOut                          // paused: output at HighWater
 	flPauseBudget                       // paused: Budget exhausted
@@ -118,6 +117,7 @@ type Conn struct {
 	slot    int32 // of the idle wheel; -1 none
 
 	idle         int64 // ns; 0 none
+	served       int64 // the turn in which it was last served as bulk
 	deadline     int64 // of dialing, flushing and lingering
 	pausedAt     int64
 	wprev, wnext *Conn

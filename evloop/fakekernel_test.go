@@ -254,11 +254,6 @@ func (w *world) ShutdownWrite(fd int) unix.Errno {
 	return e
 }
 
-func (w *world) SetLowat(fd, _ int) unix.Errno {
-	w.must(fd, "lowat")
-	return w.fault("lowat", fd, []unix.Errno{unix.EINVAL}, nil)
-}
-
 func (w *world) SockError(fd int) unix.Errno {
 	w.must(fd, "sockerror")
 	if e := w.fault("sockerror", fd, nil, []unix.Errno{unix.ECONNRESET}); e != 0 {

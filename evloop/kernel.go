@@ -26,7 +26,6 @@ type kernel interface {
 	Reserve() int
 	Close(fd int) unix.Errno
 	ShutdownWrite(fd int) unix.Errno
-	SetLowat(fd, n int) unix.Errno
 	// SockError reads and clears the socket's pending error.
 	SockError(fd int) unix.Errno
 }

@@ -134,10 +134,6 @@ func (s *system) Close(fd int) unix.Errno         { return errnoOf(unix.Close(fd
 func (s *system) ShutdownWrite(fd int) unix.Errno { return errnoOf(unix.Shutdown(fd, unix.SHUT_WR)) }
 func (s *system) SockError(fd int) unix.Errno     { return sockError(fd) }
 
-func (s *system) SetLowat(fd, n int) unix.Errno {
-	return errnoOf(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n))
-}
-
 // newSocket returns a non-blocking, close-on-exec stream socket.
 func newSocket(domain int) (int, error) {
 	return unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

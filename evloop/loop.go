@@ -3,10 +3,12 @@
 package evloop
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,15 +28,19 @@ type Loop struct {
 	conns     []*Conn // by descriptor
 	listeners map[int32]*Listener
 	live      int
+	sinks     int           // connections with a ReadInto in progress
 	load      *atomic.Int64 // live, for the group that places connections; nil without one
 	jobs      int           // Offload jobs in flight
 	quota     *quota
 
 	ev         []Event
-	rot        int  // where dispatch starts in a full batch
-	hot        bool // the last wait found events: ask again before sleeping
-	yield      bool // this turn ran code that may have made goroutines ready
+	heavy      []ready // scratch of dispatch
+	rot        int     // where dispatch starts in a full batch
+	hot        bool    // the last wait found events: ask again before sleeping
+	yield      bool    // this turn ran code that may have made goroutines ready
 	yieldedAt  int64
+	turnAt     int64 // when the turn began
+	spinner    spinner
 	now        int64 // read once per event
 	cur        *Conn // is being handled: will be settled
 	dirty      []*Conn
@@ -158,6 +164,9 @@ func (l *Loop) turn() error {
 			return l.handleEvents(n, err)
 		}
 		l.hot = false
+		if n, err := l.spin(); n > 0 || err != nil {
+			return l.handleEvents(n, err)
+		}
 		if l.yield { // goroutines that this loop made ready go first
 			l.yield = false
 			runtime.Gosched()
@@ -177,7 +186,7 @@ func (l *Loop) handleEvents(n int, err error) error {
 	}
 	l.hot = n > 0
 	start := l.clock()
-	l.now = start
+	l.now, l.turnAt = start, start
 	l.stats.Turns++
 	l.stats.Events += int64(n)
 	l.dispatch(n)
@@ -228,27 +237,62 @@ func (l *Loop) beforeSleep() {
 	l.reap()
 }
 
+// dispatch handles what is ready: first what takes little, then bulk, which
+// is bounded in time, so that a small message waits for one turn's worth of
+// it, however many transfers there are. What is left over is reported again.
 func (l *Loop) dispatch(n int) {
 	if n == len(l.ev) { // a full batch: no descriptor is always the last one
 		l.rot++
 	}
 	for i := range n {
 		e := &l.ev[(i+l.rot)%n]
-		c := l.at(e.FD)
-		if c == nil {
+		if c := l.at(e.FD); c == nil {
 			if ln := l.listeners[e.FD]; ln != nil {
 				ln.ready()
 			}
-			continue
+		} else if n > 1 && c.heavy() {
+			l.heavy = append(l.heavy, ready{c, *e})
+		} else {
+			l.serveEvent(c, *e)
 		}
-		if c.state == stClosed { // earlier in this batch
-			continue
-		}
-		l.cur = c
-		l.serve(c, *e)
-		l.cur = nil
-		l.slow(c)
 	}
+	if len(l.heavy) > 0 {
+		l.dispatchHeavy()
+		clear(l.heavy)
+		l.heavy = l.heavy[:0]
+	}
+}
+
+// dispatchHeavy handles bulk until the turn's time is used up, who waited
+// longest first.
+func (l *Loop) dispatchHeavy() {
+	slices.SortStableFunc(l.heavy, func(a, b ready) int { return cmp.Compare(a.c.served, b.c.served) })
+	for _, r := range l.heavy {
+		if l.now-l.turnAt >= turnTime {
+			return
+		}
+		r.c.served = l.stats.Turns
+		l.serveEvent(r.c, r.e)
+	}
+}
+
+// ready is an event and whose it is.
+type ready struct {
+	c *Conn
+	e Event
+}
+
+// heavy tells that handling the connection will move much.
+func (c *Conn) heavy() bool { return c.sink != nil || c.out.size() >= heavyOutput }
+
+func (l *Loop) serveEvent(c *Conn, e Event) {
+	if c.state == stClosed { // earlier in this batch
+		return
+	}
+	l.cur = c
+	l.serve(c, e)
+	l.cur = nil
+	l.slow(c)
 }
 
 // slow reads the clock after a connection was handled, and reports one that
@@ -336,6 +380,10 @@ func (l *Loop) runAgain() {
 	list := l.again
 	l.again = nil
 	for i, c := range list {
+		if l.now-l.turnAt >= turnTime { // the rest, and what was added, in the next turn
+			l.again = append(list[i:], l.again...)
+			return
+		}
 		list[i] = nil
 		c.flags &^= flAgain
 		if c.state != stClosed {
@@ -345,6 +393,7 @@ func (l *Loop) runAgain() {
 					c.settle()
 				}
 			})
+			l.slow(c)
 		}
 	}
 	if l.again == nil {

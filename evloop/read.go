@@ -45,6 +45,7 @@ func (c *Conn) ReadInto(dst []byte, s Sink) error {
 		return fmt.Errorf("evloop: read into: %w", ErrBusy)
 	}
 	c.sink = &sink{dst: dst, from: s}
+	c.loop.sinks++
 	if c.flags&flFeeding == 0 && (len(c.in) > 0 || len(dst) == 0) {
 		c.loop.pushAgain(c)
 	}
@@ -119,9 +120,6 @@ func (c *Conn) readSink() (n, asked int) {
 	c.filled(k)
 	if n > k {
 		c.keep(c.feed(ahead[:n-k]), false)
-	}
-	if c.state == stOpen && c.sink == s && n < len(dst) {
-		c.raiseLowat(len(s.dst) - s.off)
 	}
 	return n, len(dst)
 }
@@ -209,8 +207,8 @@ func (c *Conn) filled(k int) {
 	}
 	if c.sink == s && s.off == len(s.dst) {
 		c.sink = nil
+		c.loop.sinks--
 		c.st.frames++
-		c.dropLowat()
 		s.from.Done(c, nil)
 	}
 }
@@ -303,25 +301,5 @@ func (c *Conn) discard() {
 	c.st.discarded += int64(n)
 	if c.st.discarded > lingerBytes {
 		c.finish(fmt.Errorf("evloop: close: peer goes on sending: %w", ErrTimeout))
-	}
-}
-
-// raiseLowat has the kernel wake the loop less often while a large payload
-// arrives. FIN, errors and memory pressure still wake it, and a read may
-// still return less.
-func (c *Conn) raiseLowat(rest int) {
-	if c.kind == kindTCP && c.flags&flLowat == 0 && rest >= lowatFrom && lowatMax > 0 {
-		if c.loop.k.SetLowat(int(c.fd), lowatMax) == 0 {
-			c.flags |= flLowat
-		}
-	} else if c.flags&flLowat != 0 && rest < lowatMax {
-		c.dropLowat()
-	}
-}
-
-func (c *Conn) dropLowat() {
-	if c.flags&flLowat != 0 {
-		c.loop.k.SetLowat(int(c.fd), 1)
-		c.flags &^= flLowat
 	}
 }

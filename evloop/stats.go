@@ -62,6 +62,8 @@ type LoopStats struct {
 	Conns         int   // open now
 	Turns         int64 // waits that were followed by handling
 	Sleeps        int64 // waits that were allowed to sleep
+	Spins         int64 // times the loop asked on before it slept, see spin.go
+	SpinsMissed   int64 // those that ended with sleeping
 	Events        int64
 	Registrations int64 // calls that changed what the poller watches
 	Posted        int64

@@ -177,7 +177,7 @@ func (c *Conn) finish(err error) {
 func (c *Conn) endSink(err error) {
 	if s := c.sink; s != nil {
 		c.sink = nil
-		c.dropLowat()
+		c.loop.sinks--
 		c.loop.guarded(c, func() { s.from.Done(c, err) })
 	}
 }

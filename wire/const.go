@@ -54,7 +54,7 @@ const (
 	Chunk  Kind = 48
 	Alias  Kind = 49
 	Fill   Kind = 50
-	Resend Kind = 51 // reserved
+	Resend Kind = 51
 )
 
 var kindNames = map[Kind]string{
@@ -75,7 +75,7 @@ func (k Kind) String() string {
 // Known tells whether k is spoken, and not only reserved, in this version.
 func (k Kind) Known() bool {
 	switch k {
-	case GoAway, Auth, Subscribe, Resend:
+	case GoAway, Auth, Subscribe:
 		return false
 	}
 	_, ok := kindNames[k]
@@ -86,7 +86,7 @@ func (k Kind) Known() bool {
 func (k Kind) Request() bool { return k >= Put && k <= Subscribe && k != Finish && k != Cancel }
 
 // ToServer and ToClient tell which side a kind may be sent to; what is not known may be sent to both, and is skipped.
-func (k Kind) ToServer() bool { return k < Accept || k > Done }
+func (k Kind) ToServer() bool { return k < Accept || k > Done && k != Resend }
 
 // ToClient is ToServer for the other side.
 func (k Kind) ToClient() bool { return k < Put || k > Cancel }

@@ -129,6 +129,7 @@ var uses = map[Kind]use{
 	Chunk:   {index: true, raw: true, payload: true},
 	Alias:   {index: true, raw: true, payload: true},
 	Fill:    {index: true, raw: true, empty: true},
+	Resend:  {index: true, empty: true},
 }
 
 func (u use) check(h Header) error {
@@ -142,6 +143,10 @@ func (u use) check(h Header) error {
 		}
 		if h.Index >= MaxCells {
 			return errorf("8", 16, CodeLimit, "CHUNK: cell %d, an array has at most %d", h.Index, uint64(MaxCells))
+		}
+	case Resend:
+		if h.Index >= MaxCells {
+			return errorf("8", 16, CodeLimit, "RESEND: cell %d, an array has at most %d", h.Index, uint64(MaxCells))
 		}
 	case Alias, Fill:
 		if h.Index >= MaxCells || h.Raw == 0 || uint64(h.Raw) > MaxCells-h.Index {

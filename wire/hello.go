@@ -2,9 +2,10 @@ package wire
 
 // Features of this version, spec/WIRE.md §10.
 const (
-	FeatureAlias = "alias"
-	FeatureFill  = "fill"
-	FeatureJoin  = "join" // §5.1.1: a PUT over several connections
+	FeatureAlias  = "alias"
+	FeatureFill   = "fill"
+	FeatureResend = "resend"
+	FeatureJoin   = "join" // §5.1.1: a PUT over several connections
 )
 
 // Codecs of chunks, as HELLO names them, spec/WIRE.md §2 and §5.6.

@@ -22,6 +22,9 @@ const (
 	MinCredit     = 16 << 20           // the first credit lets one cell of any size in
 	AliasSize     = 8                  // payload of ALIAS
 	MaxBad        = 100                // problems that a REPORT names
+	MaxDamages    = 8                  // times that one cell is asked for again
+	MaxAwaited    = 4096               // cells of a PUT that came damaged and did not come again yet
+	MaxAsked      = 64                 // of them, RESENDs that were not answered yet: a sender may not read while it sends
 )
 
 // MaxPayload is the largest payload of a frame of kind k, in bytes.

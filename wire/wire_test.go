@@ -89,11 +89,12 @@ func TestHeaderOutOfRange(t *testing.T) {
 		{"PING on a stream", Ping, func(h *Header) { h.Stream = 1 }, CodeProtocol},
 		{"no credit", Credit, func(h *Header) { h.Index = 0 }, CodeProtocol},
 		{"much credit", Credit, func(h *Header) { h.Index = MaxCredit + 1 }, CodeProtocol},
+		{"RESEND of no cell", Resend, func(h *Header) { h.Index = MaxCells }, CodeLimit},
 		{"index of a PUT", Put, func(h *Header) { h.Index = 1 }, CodeProtocol},
 		{"raw of a FINISH", Finish, func(h *Header) { h.Raw = 1 }, CodeProtocol},
 		{"level", Ack, func(h *Header) { h.Raw = 3 }, CodeProtocol},
 		{"unknown critical", Kind(200), func(h *Header) { h.Flags = Critical }, CodeUnsupported},
-		{"reserved critical", Resend, func(h *Header) { h.Flags = Critical }, CodeUnsupported},
+		{"reserved critical", Subscribe, func(h *Header) { h.Flags = Critical }, CodeUnsupported},
 		{"long unknown", Kind(200), func(h *Header) { h.Length = MaxControl + 1 }, CodeLimit},
 	}
 	for _, test := range tests {

@@ -77,7 +77,7 @@ unchanged. The server keeps it for 48 hours.`,
 	cmd.Flags().BoolVar(&flags.ifAbsent, "if-absent", false, "fail with exit code 12 when the name is taken")
 	cmd.Flags().StringVar(&flags.dtype, "dtype", "", "what the elements are, of the same size as the file says: bfloat16, float8_e4m3fn, '<M8[s]', ...")
 	cmd.Flags().StringVar(&flags.durability, "durability", "durable", "what success means: durable, or relaxed, which does not wait for the disk")
-	cmd.Flags().StringVar(&flags.resume, "resume", resumeAuto, "go on with what was interrupted: auto or off")
+	cmd.Flags().StringVar(&flags.resume, "resume", resumeAuto, "go on with what was interrupted: auto (when samples of the file are what they were), verify (all of it is read first, now and then) or off")
 	cmd.Flags().IntVar(&flags.streams, "streams", 1, "connections to use, at most 64")
 	cmd.Flags().IntVar(&flags.retries, "retries", 5, "attempts after one that failed for a reason that may pass")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -89,7 +89,7 @@ unchanged. The server keeps it for 48 hours.`,
 		if err != nil {
 			return err
 		}
-		return a.put(cmd.Context(), conn, args[0], name, flags.dtype, opts)
+		return a.put(cmd.Context(), conn, args[0], name, flags, opts)
 	}
 	return cmd
 }
@@ -117,8 +117,8 @@ func (f *putFlags) options() (client.PutOptions, error) {
 	switch {
 	case f.durability != "durable" && f.durability != "relaxed":
 		return client.PutOptions{}, usageErrorf("put: --durability %q: want durable or relaxed", f.durability)
-	case f.resume != resumeAuto && f.resume != resumeOff:
-		return client.PutOptions{}, usageErrorf("put: --resume %q: want auto or off", f.resume)
+	case f.resume != resumeAuto && f.resume != resumeVerify && f.resume != resumeOff:
+		return client.PutOptions{}, usageErrorf("put: --resume %q: want auto, verify or off", f.resume)
 	case f.streams < 1 || f.streams > client.MaxStreams:
 		return client.PutOptions{}, usageErrorf("put: --streams %d: want 1 to %d", f.streams, client.MaxStreams)
 	case f.retries < 0:
@@ -132,7 +132,7 @@ func (f *putFlags) options() (client.PutOptions, error) {
 	}
 	opts := client.PutOptions{
 		ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, IfAbsent: f.ifAbsent,
-		Relaxed: f.durability == "relaxed", Resume: f.resume == resumeAuto, Retries: f.retries, Streams: f.streams,
+		Relaxed: f.durability == "relaxed", Resume: f.resume != resumeOff, Retries: f.retries, Streams: f.streams,
 	}
 	err = f.codec.options(&opts)
 	return opts, err
@@ -169,7 +169,7 @@ func parseAttrs(list []string) ([]byte, error) {
 	return object, nil
 }
 
-func (a *app) put(parent context.Context, conn *clientFlags, file, name, as string, opts client.PutOptions) error {
+func (a *app) put(parent context.Context, conn *clientFlags, file, name string, flags putFlags, opts client.PutOptions) error {
 	ctx, cancel, err := conn.context(parent)
 	if err != nil {
 		return err
@@ -186,7 +186,7 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name, as stri
 	}
 	defer c.Close()
 
-	from, err := retyped(src, as)
+	from, err := retyped(src, flags.dtype)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name, as stri
 	defer p.finish()
 	opts.Progress = p.report()
 	begin := a.now()
-	r, err := a.putRemembered(ctx, c, conn.addr.String(), file, name, from, opts, size)
+	r, err := a.putRemembered(ctx, c, conn.addr.String(), file, name, flags.resume, from, opts, size)
 	if err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func retyped(src client.Source, as string) (client.Source, error) {
 }
 
 // putRemembered puts, and goes on with what was interrupted. A stream cannot be read twice, and what has one chunk is as quickly sent again.
-func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file, name string, src client.Source, opts client.PutOptions, size int) (*client.Receipt, error) {
+func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file, name, how string, src client.Source, opts client.PutOptions, size int) (*client.Receipt, error) {
 	if file == "-" {
 		opts.Resume, opts.Retries = false, 0
 	}
@@ -249,7 +249,7 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 		opts.Resume = false
 		return c.PutFrom(ctx, name, src, opts)
 	}
-	t, resumed, err := a.beginTransfer(server, name, file, &opts)
+	t, resumed, err := a.beginTransfer(server, name, file, how, &opts)
 	if err != nil {
 		a.log.Warn("put: an interruption will not be remembered", "err", err)
 		opts.Resume = false

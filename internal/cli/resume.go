@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -20,8 +22,9 @@ import (
 
 // How put goes on with what was interrupted.
 const (
-	resumeAuto = "auto" // when the file is the one that was begun
-	resumeOff  = "off"  // never, and nothing is remembered
+	resumeAuto   = "auto"   // when the file is the one that was begun, as far as samples tell
+	resumeVerify = "verify" // when every byte of it is what it was
+	resumeOff    = "off"    // never, and nothing is remembered
 )
 
 // A put that was begun is remembered in a small file of $XDG_STATE_HOME/ndferry until it is done. It is taken up again when the
@@ -36,6 +39,7 @@ type begunPut struct {
 	Time    int64    `json:"mtime_ns"`
 	ID      wire.ID  `json:"id"`
 	Samples []sample `json:"samples"`
+	Whole   string   `json:"whole,omitzero"` // SHA-256 of the file, with resumeVerify
 
 	path string
 }
@@ -52,7 +56,7 @@ const (
 )
 
 // beginTransfer returns what is remembered of the transfer, or remembers a new one. resumed tells which.
-func (a *app) beginTransfer(server, name, file string, opts *client.PutOptions) (t *begunPut, resumed bool, err error) {
+func (a *app) beginTransfer(server, name, file, how string, opts *client.PutOptions) (t *begunPut, resumed bool, err error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, false, err
@@ -76,6 +80,11 @@ func (a *app) beginTransfer(server, name, file string, opts *client.PutOptions) 
 	dir, err := a.stateDir()
 	if err != nil {
 		return nil, false, err
+	}
+	if how == resumeVerify {
+		if now.Whole, err = digestOf(f); err != nil {
+			return nil, false, err
+		}
 	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %d", server, name, now.Device, now.Inode))
 	now.path = filepath.Join(dir, hex.EncodeToString(key[:16])+".json")
@@ -118,6 +127,9 @@ func (t *begunPut) same(now *begunPut, f *os.File) bool {
 		t.Device != now.Device || t.Inode != now.Inode || t.Size != now.Size || t.Time != now.Time {
 		return false
 	}
+	if now.Whole != "" {
+		return t.Whole == now.Whole
+	}
 	for _, s := range t.Samples {
 		if digest, err := digestAt(f, s.Offset); err != nil || digest != s.SHA256 {
 			return false
@@ -145,6 +157,15 @@ func (t *begunPut) take(f *os.File) error {
 		t.Samples = append(t.Samples, sample{Offset: off, SHA256: digest})
 	}
 	return nil
+}
+
+// digestOf is the SHA-256 of a whole file.
+func digestOf(f *os.File) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, math.MaxInt64)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func digestAt(f *os.File, off int64) (string, error) {

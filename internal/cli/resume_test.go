@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"ndferry/array"
 	"ndferry/internal/worker"
@@ -117,11 +118,14 @@ func TestPutGoesOn(t *testing.T) {
 	for _, c := range []struct {
 		name, flag string
 		change     bool
+		secret     bool  // the change is not seen by the times of the file
 		most       int64 // bytes sent by the second command
 	}{
 		{name: "goes on", flag: "--resume=auto", most: size/2 + 2<<20},
 		{name: "sha256", flag: "--digest=sha256", most: size/2 + 2<<20},
 		{name: "off", flag: "--resume=off", most: size + 1<<20},
+		{name: "verify", flag: "--resume=verify", most: size/2 + 2<<20},
+		{name: "verify finds a change", flag: "--resume=verify", change: true, secret: true, most: size + 1<<20},
 		{name: "changed", flag: "--resume=auto", change: true, most: size + 1<<20},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -140,10 +144,7 @@ func TestPutGoesOn(t *testing.T) {
 			stop()
 			defer start()()
 			if c.change {
-				text[len(text)-1]++
-				if err := os.WriteFile(file, text, 0o666); err != nil {
-					t.Fatal(err)
-				}
+				change(t, file, text, c.secret)
 			}
 			if code, said := put(); code != ExitOK {
 				t.Fatalf("exit code %d: %s", code, said)
@@ -166,5 +167,28 @@ func TestPutGoesOn(t *testing.T) {
 				t.Errorf("remembered after the end: %v, error %v", left, err)
 			}
 		})
+	}
+}
+
+// change changes a byte of a file and of its text; secretly, the times of the file say nothing of it.
+func change(t *testing.T, file string, text []byte, secret bool) {
+	t.Helper()
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := len(text) - 1
+	if secret {
+		at /= 2
+	}
+	text[at]++
+	if err := os.WriteFile(file, text, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if !secret {
+		return
+	}
+	if err := os.Chtimes(file, time.Time{}, info.ModTime()); err != nil {
+		t.Fatal(err)
 	}
 }

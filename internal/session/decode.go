@@ -63,13 +63,13 @@ func damaged(op *Operation, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("cell %d cannot be decoded: %w: %w", op.Cell.Index, store.ErrIntegrity, err)
+	return suspect{fmt.Errorf("cell %d cannot be decoded: %w: %w", op.Cell.Index, store.ErrIntegrity, err)}
 }
 
 // inspect checks the raw bytes of a cell, and sets its leaf.
 func (u *upload) inspect(op *Operation, raw []byte) error {
 	if !u.grid.PaddingIsZero(raw, op.Cell.Index) {
-		return fmt.Errorf("cell %d: the padding over the edge of the array is not zero: %w", op.Cell.Index, store.ErrInvalid)
+		return suspect{fmt.Errorf("cell %d: the padding over the edge of the array is not zero: %w", op.Cell.Index, store.ErrInvalid)}
 	}
 	if u.sha256 {
 		op.Cell.Leaf = sha256.Sum256(raw)

@@ -49,7 +49,7 @@ func TestValidate(t *testing.T) {
 				bad := a.sent[1]
 				bad[len(bad)-1] ^= 0xff
 				bad[codec.HeaderLen] ^= 0x40 // the table of blocks
-				for _, f := range append([][]byte{hello()}, a.all(1)...) {
+				for _, f := range append([][]byte{frame(wire.Hello, 0, wire.NewHello("test", wire.MaxCredit))}, a.all(1)...) {
 					if !r.deliver(f) {
 						t.Fatal("closed")
 					}
@@ -92,7 +92,7 @@ func TestGet_unspoken(t *testing.T) {
 	r := newRig(t, st)
 	a := newTestArray(t, "a", 1, "")
 	compress(t, a, codec.LZ4)
-	for _, f := range append([][]byte{hello()}, a.all(1)...) {
+	for _, f := range append([][]byte{frame(wire.Hello, 0, wire.NewHello("test", wire.MaxCredit))}, a.all(1)...) {
 		r.deliver(f)
 		r.settle()
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -43,6 +44,8 @@ type frozenPut struct {
 	Leaves   []wire.Root    `json:"leaves,omitzero"`
 	Writes   []frozenWrite  `json:"writes,omitzero"`
 	Repeats  []store.Repeat `json:"repeats,omitzero"` // that the store has not recorded yet
+	Damages  []frozenDamage `json:"damages,omitzero"` // cells that came damaged
+	Held     []store.Repeat `json:"held,omitzero"`    // that wait for cells that were asked for again
 }
 
 // frozenWrite is a cell that came and was not written yet.
@@ -51,6 +54,14 @@ type frozenWrite struct {
 	CRC  uint32 `json:"crc"`
 	Data []byte `json:"data"`
 	Free bool   `json:"free,omitzero"` // its credit was granted again
+}
+
+// frozenDamage is a cell that came damaged and is not written yet.
+type frozenDamage struct {
+	Cell    int  `json:"cell"`
+	Times   int  `json:"times"`
+	Awaited bool `json:"awaited,omitzero"` // it did not come again yet
+	Asked   bool `json:"asked,omitzero"`   // and RESEND was sent
 }
 
 type frozenGet struct {
@@ -115,6 +126,7 @@ func (s *Session) freezePut(stream uint32, p *put) frozenPut {
 	if p.state == failed {
 		return fp
 	}
+	fp.Damages, fp.Held = p.again.freeze(), p.again.held
 	if p.moved != nil { // it moves again before its upload was open
 		fp.Opened, fp.Got, fp.Writes, fp.Repeats = true, p.moved.got, p.moved.writes, p.moved.repeats
 		return fp
@@ -204,6 +216,9 @@ func (s *Session) importPut(fp frozenPut) error {
 	for i := range p.leaves {
 		p.leaves[i] = fp.Leaves[i]
 	}
+	if !p.again.thaw(fp.Damages, fp.Held, p.grid.Len()) {
+		return fmt.Errorf("session: import: stream %d: a damaged cell of another array", fp.Stream)
+	}
 	if fp.Opened {
 		p.moved = &movedPut{got: fp.Got, writes: fp.Writes, repeats: fp.Repeats}
 		p.spec.Resume = true
@@ -232,7 +247,7 @@ func (s *Session) rejoin(stream uint32, p *put, durable []store.Range) {
 	for _, w := range p.moved.writes {
 		have.set(w.Cell)
 	}
-	for _, r := range p.moved.repeats {
+	for _, r := range slices.Concat(p.moved.repeats, p.again.held) {
 		for i := r.First; i < r.First+r.Count; i++ {
 			have.set(i)
 		}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 
 	"ndferry/array"
@@ -14,12 +15,15 @@ import (
 //	opening ───────────────► open ────────────────────► committing ───────► (gone) RECEIPT
 //	   │                       │ FINISH, writes pending ▲ last write done
 //	   │                       └──────► finishing ──────┘
+//	   │                       ▲            │ a cell that does not decode: RESEND
+//	   │                       └────────────┘
 //	   └── any failure ──► failed: ERROR is sent, the upload dropped, and what still comes is thrown away
 type put struct {
 	message   []byte // the PUT, as it came: Import begins with it
 	spec      store.Spec
 	grid      array.Grid
-	size      int // raw bytes of a cell
+	size      int  // raw bytes of a cell
+	resume    bool // what the client said; spec.Resume is set for an imported PUT too
 	state     putState
 	got       bitmap
 	spare     bitmap // durable cells that ACCEPT had no room for: one that comes is thrown away
@@ -33,6 +37,7 @@ type put struct {
 	join      bool       // of an upload that another connection has open: see join.go
 	came      int        // cells that came here, of a join
 	gathered  bool       // cells of joined connections are in got
+	again     again      // cells that came damaged
 }
 
 type putState uint8
@@ -89,7 +94,7 @@ func newPut(b []byte) (*put, error) {
 	case n > maxTracked:
 		return nil, wire.Failf(wire.CodeLimit, "%d cells in one transfer, this server tracks at most %d; use larger chunks", n, maxTracked)
 	}
-	p := &put{message: append([]byte(nil), b...), spec: spec, grid: grid, size: size, got: newBitmap(n), missing: n, join: m.Join}
+	p := &put{message: append([]byte(nil), b...), spec: spec, resume: spec.Resume, grid: grid, size: size, got: newBitmap(n), missing: n, join: m.Join}
 	if p.join {
 		p.spec.Resume = false // its cells are the first connection's to keep
 	} else if spec.Digest == store.DigestSHA256 {
@@ -215,10 +220,9 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	}
 	if err := wire.CheckPayload(h, crc, want); err != nil {
 		f := wire.NewFailure(wire.CodeIntegrity, fmt.Sprintf("cell %d was damaged on its way: %v", h.Index, err))
-		f.Cell = &h.Index
 		s.dropCell()
 		s.grant(h.Raw)
-		s.damaged(h.Stream, p, f)
+		s.damaged(h.Stream, p, int(h.Index), f)
 		return
 	}
 	p.got.set(int(h.Index))
@@ -231,6 +235,7 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	if lent {
 		s.grant(h.Raw) // the memory is the array's own, nothing has to become free
 	}
+	s.came(h.Stream, p, int(h.Index))
 }
 
 // dropCell gives the memory of an unused payload back.
@@ -281,6 +286,10 @@ func (s *Session) finish(stream uint32, p *put) {
 		s.finishJoined(stream, p)
 		return
 	}
+	if len(p.again.awaited) > 0 {
+		p.finished = false // another follows the cells
+		return
+	}
 	if p.writing > 0 {
 		p.state = finishing
 		return
@@ -318,19 +327,6 @@ func (s *Session) failPut(stream uint32, p *put, f *wire.Failure) {
 	if was != opening {
 		s.drop(stream, p, Discard)
 	}
-	s.reap(stream, p)
-}
-
-// damaged ends a PUT of which a cell came damaged. What else came of it is kept when it may be resumed.
-func (s *Session) damaged(stream uint32, p *put, f *wire.Failure) {
-	if !p.spec.Resume && !p.join {
-		s.failPut(stream, p, f)
-		return
-	}
-	f.Retryable = true
-	s.fail(stream, f)
-	p.state = failed
-	s.drop(stream, p, Release)
 	s.reap(stream, p)
 }
 
@@ -399,14 +395,18 @@ func (s *Session) onPutDone(op Operation, r Result) {
 		s.onLeft(op.Stream, p)
 	case Write:
 		p.writing--
+		_, maybe := errors.AsType[suspect](r.Err)
 		switch {
 		case p.state == failed:
+		case maybe && !p.spec.Sparse: // of a sparse array it may be the source of others already
+			s.undone(op.Stream, p, op.Cell.Index, failureOf(r.Err))
 		case r.Err != nil:
 			f := failureOf(r.Err)
 			cell := uint64(op.Cell.Index)
 			f.Cell = &cell
 			s.failPut(op.Stream, p, f)
 		default:
+			delete(p.again.damages, op.Cell.Index)
 			if p.leaves != nil {
 				p.leaves[op.Cell.Index] = r.Cell.Leaf
 			}

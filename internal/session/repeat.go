@@ -61,14 +61,16 @@ func (s *Session) repeat(h wire.Header, p *put, source int) {
 		return
 	}
 	for k := range r.Count {
-		if p.got.has(r.First+k) || source >= 0 && !p.got.has(source+k) {
+		if p.got.has(r.First+k) || source >= 0 && !p.got.has(source+k) && !p.again.has(source+k) {
 			s.failPut(h.Stream, p, wire.Failf(wire.CodeInvalid, "%v: cell %d came twice, or cell %d did not come before", h.Kind, r.First+k, source+k))
 			return
 		}
 		p.got.set(r.First + k)
 	}
 	p.missing -= r.Count
-	s.submitRepeat(h.Stream, p, r)
+	if !s.hold(h.Stream, p, r) {
+		s.submitRepeat(h.Stream, p, r)
+	}
 }
 
 func (s *Session) submitRepeat(stream uint32, p *put, r store.Repeat) {

@@ -274,7 +274,7 @@ func (s *Session) onHello(b []byte) error {
 	}
 	s.peer, s.greeted, s.credit = m, true, m.Credit
 	hello := wire.NewHello(s.cfg.Software, s.cfg.Window)
-	hello.Features = []string{wire.FeatureAlias, wire.FeatureFill, wire.FeatureJoin}
+	hello.Features = []string{wire.FeatureAlias, wire.FeatureFill, wire.FeatureResend, wire.FeatureJoin}
 	s.send(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
 	return nil
 }

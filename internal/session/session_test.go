@@ -163,7 +163,11 @@ func frame(k wire.Kind, stream uint32, message any) []byte {
 	return wire.AppendFrame(nil, h, wire.Encode(message))
 }
 
-func hello() []byte { return frame(wire.Hello, 0, wire.NewHello("test", wire.MaxCredit)) }
+func hello() []byte {
+	m := wire.NewHello("test", wire.MaxCredit)
+	m.Features = []string{wire.FeatureResend}
+	return frame(wire.Hello, 0, m)
+}
 
 // upload is an array of the test with the frames that store it.
 type testArray struct {
@@ -357,7 +361,11 @@ func TestConversation(t *testing.T) {
 // TestFreezeAtEveryFrame moves the session to another after every frame of the conversation, with operations pending, and once after
 // every single frame alone; the peer must not notice.
 func TestFreezeAtEveryFrame(t *testing.T) {
-	frames := conversation(t)
+	t.Run("all", func(t *testing.T) { freezeAtEveryFrame(t, conversation(t)) })
+	t.Run("resend", func(t *testing.T) { freezeAtEveryFrame(t, resends(t)) })
+}
+
+func freezeAtEveryFrame(t *testing.T, frames [][]byte) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			reference := newRig(t, open(t))

@@ -32,11 +32,13 @@ func smooth(a client.Array) client.Array {
 }
 
 // TestCodecs carries every codec, shuffle and size of element through the server and back, with padded cells.
-func TestCodecs(t *testing.T) {
+func TestCodecs(t *testing.T) { eachDriver(t, testCodecs) }
+
+func testCodecs(t *testing.T, driver string) {
 	rng := rand.New(rand.NewPCG(5, 5))
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			_, addr := serve(t, open(t), Config{})
+			_, addr := serve(t, open(t), Config{Driver: driver})
 			c := dial(t, addr)
 			ctx := context.Background()
 			n := 0
@@ -82,8 +84,10 @@ func TestCodecs(t *testing.T) {
 }
 
 // TestAuto_local puts what compresses well to a server on this machine: it stays mappable.
-func TestAuto_local(t *testing.T) {
-	_, addr := serve(t, stores["mem"](t), Config{})
+func TestAuto_local(t *testing.T) { eachDriver(t, testAuto_local) }
+
+func testAuto_local(t *testing.T, driver string) {
+	_, addr := serve(t, stores["mem"](t), Config{Driver: driver})
 	c := dial(t, addr)
 	a := client.Array{DType: dtype(t, "<f8"), Shape: array.Shape{1 << 17}, Data: make([]byte, 1<<20)}
 	r, err := c.Put(context.Background(), "zeros", a, client.PutOptions{})
@@ -176,7 +180,9 @@ func hostileChunks(t *testing.T) (hostile, good map[string][]byte) {
 }
 
 // TestHostileChunks sends containers that lie, each in place of the second of two cells. Nothing may be stored and the connection goes on.
-func TestHostileChunks(t *testing.T) {
+func TestHostileChunks(t *testing.T) { eachDriver(t, testHostileChunks) }
+
+func testHostileChunks(t *testing.T, driver string) {
 	const size = hostileSize
 	meta := array.Meta{Shape: array.Shape{2, size}, DType: dtype(t, "|u1"), Cell: array.Shape{1, size}, DimNames: array.DefaultDimNames("a", 2)}
 	meta.Codecs = []array.Codec{array.Blosc{CName: "zstd", CLevel: 5, Shuffle: "noshuffle", TypeSize: 1}.Codec()}
@@ -188,7 +194,7 @@ func TestHostileChunks(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			st := open(t)
-			_, addr := serve(t, st, Config{})
+			_, addr := serve(t, st, Config{Driver: driver})
 			a, err := client.ParseAddr(addr)
 			if err != nil {
 				t.Fatal(err)

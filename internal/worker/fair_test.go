@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"maps"
 	"sync"
@@ -61,16 +62,22 @@ func (u *throttledUpload) Write(ctx context.Context, c store.Cell, data []byte) 
 	return u.Upload.Write(ctx, c, data)
 }
 
+var storeRate = flag.Int("store-rate", 80e6, "bytes that the slow store of TestGateFairness takes in a second")
+
 // TestGateFairness has 64 clients send to a slow store, with less memory than they would like: they get equal shares of it.
 func TestGateFairness(t *testing.T) { eachDriver(t, fairness) }
 
 func fairness(t *testing.T, driver string) {
 	const clients, cells, cell = 64, 48, 16 << 10
-	st := &throttled{Store: mem.New(mem.Config{}), delay: 200 * time.Microsecond, clients: clients, full: cells, cells: map[string]int{}}
+	st := &throttled{Store: mem.New(mem.Config{}), delay: cell * time.Second / time.Duration(*storeRate), clients: clients, full: cells, cells: map[string]int{}}
 	srv, addr := serve(t, st, Config{Driver: driver, Memory: clients * cell * 2})
 	var wg sync.WaitGroup
 	for i := range clients {
-		c := dial(t, addr)
+		c, err := client.Dial(context.Background(), addr, client.Config{Timeout: 2 * time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
 		wg.Go(func() {
 			a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{cells * cell}, Data: bytes.Repeat([]byte{1}, cells*cell)}
 			if _, err := c.Put(context.Background(), fmt.Sprint(i), a, client.PutOptions{Cell: array.Shape{cell}}); err != nil {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,14 +21,22 @@ import (
 // pauses (answersHigh), and cells, ahead of which nothing is read from the store (cellsHigh).
 const queueBound = 1 << 40
 
-// loopDriver drives sessions on one event loop. Its fields are immutable after start but where they say so.
-type loopDriver struct {
-	srv   *Server
-	loop  *evloop.Loop
+// loops are the event loops of a server, and the workers that they share.
+type loops struct {
+	all   []*loopDriver   // immutable
+	next  int             // guarded by srv.mu
 	bulk  *evloop.Offload // cells, commits, verification: waits for disks
 	calls *evloop.Offload // what others should not wait long for
-	done  sync.WaitGroup  // Run
+}
 
+// loopDriver drives sessions on one event loop. Its fields are immutable after start but where they say so.
+type loopDriver struct {
+	*loops
+	srv  *Server
+	loop *evloop.Loop
+	done sync.WaitGroup // Run
+
+	clients  atomic.Int64  // that have said HELLO
 	beside   int           // owned by the loop's goroutine; of all connections, as in loopConn
 	entering chan struct{} // one for each connection that was accepted and not adopted
 }
@@ -48,33 +58,57 @@ func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
 }
 
-func startLoop(s *Server) (*loopDriver, error) {
-	loop, err := evloop.New(evloop.Config{
-		LowWater: queueBound, HighWater: queueBound, MaxOut: queueBound,
-		FlushTimeout: s.cfg.Stall, Log: slog.New(warnings{s.cfg.Log.Handler()}),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("worker: %w", err)
-	}
-	d := &loopDriver{
-		srv: s, loop: loop, entering: make(chan struct{}, adoptAhead),
-		bulk:  evloop.NewOffload(evloop.OffloadConfig{Workers: bulkWorkers, PerConn: 2 * inFlight}),
-		calls: evloop.NewOffload(evloop.OffloadConfig{Workers: callWorkers, PerConn: 2 * inFlight}),
-	}
-	d.done.Go(func() {
-		if err := loop.Run(context.Background()); err != nil {
-			s.cfg.Log.Error("event loop", "err", err)
+func startLoops(s *Server, n int) (*loops, error) {
+	ls := &loops{}
+	for range n {
+		loop, err := evloop.New(evloop.Config{
+			LowWater: queueBound, HighWater: queueBound, MaxOut: queueBound,
+			FlushTimeout: s.cfg.Stall, Log: slog.New(warnings{s.cfg.Log.Handler()}),
+		})
+		if err != nil {
+			ls.stop()
+			return nil, fmt.Errorf("worker: %w", err)
 		}
-	})
-	return d, nil
+		d := &loopDriver{loops: ls, srv: s, loop: loop, entering: make(chan struct{}, adoptAhead)}
+		ls.all = append(ls.all, d)
+		d.done.Go(func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with its slice
+			if err := shortSlice(); err != nil {
+				s.cfg.Log.Debug("event loop: others may have to wait longer", "err", err)
+			}
+			if err := loop.Run(context.Background()); err != nil {
+				s.cfg.Log.Error("event loop", "err", err)
+			}
+		})
+	}
+	ls.bulk = evloop.NewOffload(evloop.OffloadConfig{Workers: bulkWorkers, PerConn: 2 * inFlight})
+	ls.calls = evloop.NewOffload(evloop.OffloadConfig{Workers: callWorkers, PerConn: 2 * inFlight})
+	return ls, nil
 }
 
-// stop ends the loop. No connection is left.
-func (d *loopDriver) stop() {
-	_ = d.loop.Post(d.loop.Stop)
-	d.done.Wait()
-	d.bulk.Close()
-	d.calls.Close()
+// least returns the loop with fewest clients that have said HELLO, each in its turn when there are several: who connects and leaves
+// again must not decide where others go. Called with srv.mu held.
+func (ls *loops) least() *loopDriver {
+	ls.next++
+	best := ls.all[ls.next%len(ls.all)]
+	for _, d := range ls.all {
+		if d.clients.Load() < best.clients.Load() {
+			best = d
+		}
+	}
+	return best
+}
+
+// stop ends the loops. No connection is left.
+func (ls *loops) stop() {
+	for _, d := range ls.all {
+		_ = d.loop.Post(d.loop.Stop)
+		d.done.Wait()
+	}
+	if ls.bulk != nil {
+		ls.bulk.Close()
+		ls.calls.Close()
+	}
 }
 
 // pollable tells that nc is nothing but a socket.

@@ -95,6 +95,9 @@ func (lc *loopConn) Drained(*evloop.Conn) {}
 // Data implements evloop.Handler: it takes headers, trailers, and what is thrown away. Payloads are read by ReadInto.
 func (lc *loopConn) Data(c *evloop.Conn, b []byte) (used int) {
 	for !lc.closing {
+		if lc.paused { // the queue of answers is full: what is left is offered again
+			return used
+		}
 		rest := b[used:]
 		switch lc.phase {
 		case atHeader:
@@ -246,6 +249,7 @@ func (lc *loopConn) trailer(b []byte) {
 	lc.release()
 	if !lc.greeted && lc.ses.Greeted() {
 		lc.greeted = true
+		lc.d.clients.Add(1)
 		lc.ticket.greeted()
 		if lc.timer != nil {
 			lc.timer.Stop()

@@ -113,13 +113,15 @@ func (s *counting) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
 }
 
 // TestResumeAfterCuts cuts puts and gets again and again: what arrives is right, and little is sent twice.
-func TestResumeAfterCuts(t *testing.T) {
+func TestResumeAfterCuts(t *testing.T) { eachDriver(t, testResumeAfterCuts) }
+
+func testResumeAfterCuts(t *testing.T, driver string) {
 	const seed, cuts, size = 7, 6, 24 << 20
 	for name, open := range stores {
 		for _, mode := range [][2]string{{client.CRC32C, "none"}, {client.SHA256, "none"}, {client.SHA256, "lz4"}} {
 			digest, codec := mode[0], mode[1]
 			t.Run(name+"/"+digest+"/"+codec, func(t *testing.T) {
-				_, addr := serve(t, open(t), Config{})
+				_, addr := serve(t, open(t), Config{Driver: driver})
 				x := random(t, rand.New(rand.NewPCG(seed, 1)), "|u1", array.Shape{size / 4096, 4096}, nil)
 				cut := newCutter(t, addr[len("unix://"):], seed, cuts, size/2)
 				c := dial(t, cut.addr())
@@ -161,8 +163,10 @@ func TestResumeAfterCuts(t *testing.T) {
 }
 
 // TestRetriesEnd lets every connection fail: the call ends after its retries, and names the cause.
-func TestRetriesEnd(t *testing.T) {
-	_, addr := serve(t, stores["mem"](t), Config{})
+func TestRetriesEnd(t *testing.T) { eachDriver(t, testRetriesEnd) }
+
+func testRetriesEnd(t *testing.T, driver string) {
+	_, addr := serve(t, stores["mem"](t), Config{Driver: driver})
 	cut := newCutter(t, addr[len("unix://"):], 1, 1000, 1)
 	if _, err := client.Dial(t.Context(), cut.addr(), client.Config{}); err == nil {
 		t.Fatal("connected through a cut line")
@@ -180,10 +184,12 @@ func TestRetriesEnd(t *testing.T) {
 }
 
 // TestNewestConnectionWins leaves a put half done on a connection that nobody closes, and asks again with its id.
-func TestNewestConnectionWins(t *testing.T) {
+func TestNewestConnectionWins(t *testing.T) { eachDriver(t, testNewestConnectionWins) }
+
+func testNewestConnectionWins(t *testing.T, driver string) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			_, addr := serve(t, open(t), Config{})
+			_, addr := serve(t, open(t), Config{Driver: driver})
 			u := newUpload(t, "a", 9)
 			u.msg.Resume = true
 			begin := func() (*peer, wire.AcceptMessage) {
@@ -233,8 +239,10 @@ func TestNewestConnectionWins(t *testing.T) {
 }
 
 // TestDamagedCellIsAskedAgain sends a damaged cell of a resumable put: it is refused, and the others stay.
-func TestDamagedCellIsAskedAgain(t *testing.T) {
-	_, addr := serve(t, stores["dir"](t), Config{})
+func TestDamagedCellIsAskedAgain(t *testing.T) { eachDriver(t, testDamagedCellIsAskedAgain) }
+
+func testDamagedCellIsAskedAgain(t *testing.T, driver string) {
+	_, addr := serve(t, stores["dir"](t), Config{Driver: driver})
 	u := newUpload(t, "a", 9)
 	u.msg.Resume = true
 	nc, err := net.Dial("unix", addr[len("unix://"):])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 type Config struct {
 	Session session.Config
 	Log     *slog.Logger  // default slog.Default()
-	Driver  string        // "goroutine", the default, or "loop"; what has no descriptor of its own is driven by goroutines anyway
+	Driver  string        // "loop", the default, or "goroutine", by which what has no descriptor of its own is driven anyway
+	Loops   int           // event loops of driver loop; default GOMAXPROCS
 	Frame   time.Duration // time for each 64 KiB inside a frame; default DefaultFrame
 	Stall   time.Duration // time for a peer to take a cell; default DefaultStall
 	Memory  int64         // bytes of cells and messages on their way to and from the store; default DefaultMemory()
@@ -44,6 +46,9 @@ func (c Config) withDefaults() Config {
 	if c.Driver == "" {
 		c.Driver = GoroutineDriver
 	}
+	if c.Loops <= 0 {
+		c.Loops = runtime.GOMAXPROCS(0)
+	}
 	if c.Memory <= 0 {
 		c.Memory = DefaultMemory()
 	}
@@ -70,7 +75,7 @@ type Server struct {
 	cancel context.CancelFunc
 
 	mu        sync.Mutex
-	loop      *loopDriver               // guarded by mu; started by the first connection that it can drive
+	loops     *loops                    // guarded by mu; started by the first connection that they can drive
 	conns     map[driven]struct{}       // guarded by mu
 	listeners map[net.Listener]struct{} // guarded by mu
 	draining  bool                      // guarded by mu
@@ -158,9 +163,9 @@ func (s *Server) ServeConn(nc net.Conn) {
 		return
 	}
 	s.done.Add(1)
-	if pollable(nc) && s.looping() != nil {
+	if pollable(nc) && s.looping() {
 		if fd, ok := descriptor(nc); ok {
-			lc := newLoopConn(s.loop, t)
+			lc := newLoopConn(s.loops.least(), t)
 			s.conns[lc] = struct{}{}
 			s.mu.Unlock()
 			lc.d.adopt(fd, lc)
@@ -177,18 +182,16 @@ func (s *Server) ServeConn(nc net.Conn) {
 	}()
 }
 
-// looping returns the loop, which it starts, or nil when connections are driven by goroutines. Called with mu held.
-func (s *Server) looping() *loopDriver {
-	if s.loop == nil && s.cfg.Driver == LoopDriver {
-		d, err := startLoop(s)
-		if err != nil {
+// looping starts the loops, and tells whether connections are driven by them. Called with mu held.
+func (s *Server) looping() bool {
+	if s.loops == nil && s.cfg.Driver == LoopDriver {
+		var err error
+		if s.loops, err = startLoops(s, s.cfg.Loops); err != nil {
 			s.cfg.Log.Error("no event loop: connections are driven by goroutines", "err", err)
 			s.cfg.Driver = GoroutineDriver
-			return nil
 		}
-		s.loop = d
 	}
-	return s.loop
+	return s.loops != nil
 }
 
 // forget ends the account of a connection that holds nothing any more.
@@ -216,8 +219,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	finished := make(chan struct{})
 	go func() {
 		s.done.Wait()
-		if s.loop != nil { // nobody starts one any more
-			s.loop.stop()
+		if s.loops != nil { // nobody starts them any more
+			s.loops.stop()
 		}
 		close(finished)
 	}()

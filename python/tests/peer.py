@@ -276,14 +276,15 @@ class Conversation:
         else:
             self.send_json(META, stream, {k: v for k, v in array.put.items() if k != "if_absent"} | array.receipt)
             if kind == GET:
-                self.send_cells(stream, array)
+                self.send_cells(stream, array, m.get("cells", [[0, array.count]]))
 
-    def send_cells(self, stream: int, array: Stored) -> None:
-        numbers = sorted(array.cells, key=lambda number: os.urandom(4))  # any order
+    def send_cells(self, stream: int, array: Stored, ranges: list[list[int]]) -> None:
+        wanted = [cell for first, count in ranges for cell in range(first, first + count)]
+        numbers = sorted(wanted, key=lambda number: os.urandom(4))  # any order
         for number in numbers:
             data, crc = array.cells[number]
             self.send(CHUNK, stream, data, number, array.size, crc)
-        self.send(DONE, stream, index=array.count)
+        self.send(DONE, stream, index=len(wanted))
 
     def entry(self, array: Stored) -> dict[str, Any]:
         r = array.receipt

@@ -302,15 +302,33 @@ def test_any_bytes_give_an_error_of_ours(data: st.DataObject) -> None:
             call(Wire(recording))
 
 
-def test_damage_in_a_chunk_cancels_and_drains() -> None:
+def test_a_damaged_chunk_is_asked_for_again() -> None:
     damaged = frame(META, META_MESSAGE) + frame(CHUNK, CELLS[0], raw=8, crc=1)
-    rest = frame(CHUNK, CELLS[1], index=1, raw=8)
-    for end in (END, frame(ERROR, {"code": "cancelled", "message": "m", "retryable": False})):
-        wire = Wire(damaged + rest + end)
+    rest = frame(CHUNK, CELLS[1], index=1, raw=8) + frame(CHUNK, CELLS[2], index=2, raw=8) + END
+    again = frame(META, META_MESSAGE, stream=2)
+    wire = Wire(damaged + rest + again + frame(CHUNK, CELLS[0], raw=8, stream=2) + frame(DONE, stream=2, index=1))
+    wire.get()
+    assert wire.session.idle
+    assert b'"cells":[[0,1]]' in bytes(wire.sent).replace(b" ", b"")
+
+
+def test_a_chunk_that_stays_damaged_cancels_and_drains() -> None:
+    recording = b""
+    for stream in range(1, 10):
+        recording += frame(META, META_MESSAGE, stream=stream) + frame(CHUNK, CELLS[0], raw=8, crc=1, stream=stream)
+        if stream == 1:
+            recording += frame(CHUNK, CELLS[1], index=1, raw=8) + frame(CHUNK, CELLS[2], index=2, raw=8)
+        if stream < 9:
+            recording += frame(DONE, stream=stream, index=3 if stream == 1 else 1)
+    for end in (
+        frame(DONE, stream=9),
+        frame(ERROR, {"code": "cancelled", "message": "m", "retryable": False}, stream=9),
+    ):
+        wire = Wire(recording + end)
         with pytest.raises(ndferry.IntegrityError, match="cell 0"):
             wire.get()
         assert wire.session.idle
-    wire = Wire(damaged + rest)
+    wire = Wire(recording)
     with pytest.raises(ndferry.ConnectionError):
         wire.get()
     assert not wire.session.idle

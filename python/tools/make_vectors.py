@@ -23,10 +23,10 @@ from message_vectors import dumps, messages
 KINDS = {
     "HELLO": 1, "PING": 2, "PONG": 3, "ERROR": 4, "CREDIT": 7, "PUT": 16, "FINISH": 17, "GET": 18, "STAT": 19,
     "LIST": 20, "DELETE": 21, "VERIFY": 22, "CANCEL": 23, "ACCEPT": 32, "ACK": 33, "RECEIPT": 34, "META": 35,
-    "ENTRIES": 36, "REPORT": 37, "DONE": 38, "CHUNK": 48, "ALIAS": 49, "FILL": 50,
+    "ENTRIES": 36, "REPORT": 37, "DONE": 38, "CHUNK": 48, "ALIAS": 49, "FILL": 50, "RESEND": 51,
 }  # fmt: skip
 CRITICAL = {"HELLO", "PUT", "FINISH", "GET", "STAT", "LIST", "DELETE", "VERIFY", "CANCEL", "CHUNK", "ALIAS", "FILL"}
-TO_CLIENT = {"ACCEPT", "ACK", "RECEIPT", "META", "ENTRIES", "REPORT", "DONE"}
+TO_CLIENT = {"ACCEPT", "ACK", "RECEIPT", "META", "ENTRIES", "REPORT", "DONE", "RESEND"}
 CONNECTION = {"HELLO", "PING", "PONG", "CREDIT"}
 KIB, MIB = 1 << 10, 1 << 20
 LIMIT = {"PUT": 64 * KIB + 2 * MIB, "META": 64 * KIB + 2 * MIB, "ENTRIES": 2 * MIB, "CHUNK": 16 * MIB + 64 * KIB}
@@ -135,8 +135,10 @@ def broken(name: str, section: str, expect: str, data: bytes, to: str = "server"
 def frames() -> Iterator[dict[str, Any]]:
     some = b'{"name":"a"}'
     for kind in KINDS:
-        index = {"PING": 2**64 - 1, "PONG": 7, "CREDIT": 2**62, "FINISH": 3, "ACK": 5, "DONE": 2}.get(kind, 0)
-        payload = b"" if kind in {"PING", "PONG", "CREDIT", "ACK", "DONE", "CANCEL", "FILL"} else some
+        index = {
+            "PING": 2**64 - 1, "PONG": 7, "CREDIT": 2**62, "FINISH": 3, "ACK": 5, "DONE": 2, "RESEND": 2**32 - 2,
+        }.get(kind, 0)  # fmt: skip
+        payload = b"" if kind in {"PING", "PONG", "CREDIT", "ACK", "DONE", "CANCEL", "FILL", "RESEND"} else some
         payload = struct.pack("<Q", 1) if kind == "ALIAS" else payload
         yield valid_frame(f"valid-{kind.lower()}", "3", kind, payload, index=index)
     yield valid_frame("valid-finish-empty", "5.1", "FINISH", index=1)
@@ -168,12 +170,12 @@ def frames() -> Iterator[dict[str, Any]]:
     yield broken("handles-not-agreed", "1", "protocol header", frame("GET", some, handles=1))
     for kind in KINDS:
         to = "client" if kind in TO_CLIENT else "server"
-        payload = b"" if kind in {"PING", "PONG", "CREDIT", "ACK", "DONE", "CANCEL"} else some
+        payload = b"" if kind in {"PING", "PONG", "CREDIT", "ACK", "DONE", "CANCEL", "RESEND"} else some
         if kind in CONNECTION:
             yield broken(f"stream-{kind.lower()}", "3", "protocol header", frame(kind, payload, stream=1), to)
         elif kind != "ERROR":
             yield broken(f"stream-{kind.lower()}", "3", "protocol header", frame(kind, payload, stream=0), to)
-        if kind not in {"PING", "PONG", "CREDIT", "FINISH", "ACK", "DONE", "CHUNK"}:
+        if kind not in {"PING", "PONG", "CREDIT", "FINISH", "ACK", "DONE", "CHUNK", "RESEND"}:
             yield broken(f"index-{kind.lower()}", "1", "protocol header", frame(kind, payload, index=1), to)
         raw = {"CANCEL": 2, "ACK": 3, "REPORT": 2, "CHUNK": 0}.get(kind, 1)
         yield broken(f"raw-{kind.lower()}", "3", "protocol header", frame(kind, payload, raw=raw), to)
@@ -184,10 +186,11 @@ def frames() -> Iterator[dict[str, Any]]:
     yield broken("limit-length-largest", "8", "limit header", frame("GET", length=2**32 - 1))
     yield broken("limit-cell", "8", "limit header", frame("CHUNK", b"\0", raw=16 * MIB + 1))
     yield broken("credit-over", "6", "protocol header", frame("CREDIT", index=2**62 + 1))
+    yield broken("resend-over", "8", "limit header", frame("RESEND", index=2**32 - 1), "client")
     yield broken("chunk-empty", "3", "protocol header", frame("CHUNK", raw=8))
     for kind in ("PUT", "GET", "FINISH", "CANCEL"):
         yield broken(f"side-{kind.lower()}", "3", "protocol header", frame(kind, some), "client")
-    for kind in ("ACCEPT", "ACK", "RECEIPT", "META", "DONE"):
+    for kind in ("ACCEPT", "ACK", "RECEIPT", "META", "DONE", "RESEND"):
         yield broken(f"side-{kind.lower()}", "3", "protocol header", frame(kind, some), "server")
 
     yield broken("alias-none", "5.8", "limit header", frame("ALIAS", bytes(8), raw=0))
@@ -200,7 +203,7 @@ def frames() -> Iterator[dict[str, Any]]:
     yield broken("unknown-skipped-connection", "3", "skip", frame(202, b"\0" * 64, stream=0), "client")
     yield broken("unknown-critical", "3", "unsupported header", frame(200, b"a new thing", flags=1))
     yield broken("unknown-limit", "8", "limit header", frame(200, length=64 * KIB + 1))
-    for name, number in (("goaway", 5), ("auth", 6), ("subscribe", 24), ("resend", 51)):
+    for name, number in (("goaway", 5), ("auth", 6), ("subscribe", 24)):
         yield broken(f"reserved-{name}-critical", "10", "unsupported header", frame(number, some, flags=1))
         yield broken(f"reserved-{name}", "10", "skip", frame(number, some))
 

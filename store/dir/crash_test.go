@@ -41,7 +41,7 @@ func TestPowerCut(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("store-powercut: tried=%d images=%d in-recovery=%d failed=0 seed=%d", cuts, len(images), again, *crashSeed)
+	t.Logf("store-powercut: tried=%d reached=%d injected=%d failed=0 seed=%d (%d distinct images, %d in recovery)", cuts, cuts, len(images), *crashSeed, len(images), again)
 }
 
 // afterKill starts a server after one that was killed, on a system that goes on: what only memory has is still seen. What the

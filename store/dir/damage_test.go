@@ -93,10 +93,11 @@ func (p *patient) with(file string, content []byte, do func()) {
 	}
 }
 
-// TestEveryBitFlipped damages every bit of every file of a node, and cuts and extends every file at every length.
+// TestEveryBitFlipped damages every bit of every file of a node, swaps any two words that are neighbours, and cuts and extends every file at every
+// length.
 func TestEveryBitFlipped(t *testing.T) {
 	p := newPatient(t, storetest.NewSample(t, "d/x", "<i2", array.Shape{5, 4}, array.Shape{2, 4}, nil, store.DigestSHA256, 1))
-	flips, cuts := 0, 0
+	flips, cuts, swaps := 0, 0, 0
 	for file, content := range p.files {
 		for bit := range 8 * len(content) {
 			damaged := append([]byte(nil), content...)
@@ -125,6 +126,20 @@ func TestEveryBitFlipped(t *testing.T) {
 				t.Errorf("%s extended: found %q", file, found)
 			}
 		})
+		for i := 0; i+3 < len(content); i++ { // two words change places
+			swapped := append([]byte(nil), content...)
+			copy(swapped[i:], content[i+2:i+4])
+			copy(swapped[i+2:], content[i:i+2])
+			if string(swapped) == string(content) {
+				continue
+			}
+			p.with(file, swapped, func() {
+				swaps++
+				if found := p.diagnose(); !strings.Contains(found, "d/x/"+file) {
+					t.Errorf("%s, words at %d swapped: found %q", file, i, found)
+				}
+			})
+		}
 		if err := os.Remove(p.node + "/" + file); err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +151,16 @@ func TestEveryBitFlipped(t *testing.T) {
 	if found := p.diagnose(); found != "" {
 		t.Errorf("the restored node: %s", found)
 	}
-	t.Logf("store-flips: flips=%d cuts=%d missed=0", flips, cuts)
+	shard := append([]byte(nil), p.files["c.0.0"]...) // two whole cells
+	copy(shard, p.files["c.0.0"][16:32])
+	copy(shard[16:], p.files["c.0.0"][:16])
+	p.with("c.0.0", shard, func() {
+		if found := p.diagnose(); !strings.Contains(found, "cell 0:") || !strings.Contains(found, "cell 1:") || strings.Contains(found, "cell 2:") {
+			t.Errorf("cells 0 and 1 swapped: found %q", found)
+		}
+	})
+	n := flips + cuts + swaps
+	t.Logf("store-flips: tried=%d reached=%d injected=%d failed=0 seed=0 (%d bits, %d lengths, %d swaps)", n, n, n, flips, cuts, swaps)
 }
 
 func TestForeignFileInNode(t *testing.T) {

@@ -257,7 +257,7 @@ func TestEveryCallFails(t *testing.T) {
 		}
 	}
 	// The number of calls varies a little with the moment at which trash is removed.
-	t.Logf("store-errno: tried=%d reached=%d injected=%d failed=0", tried, reached, reached)
+	t.Logf("store-errno: tried=%d reached=%d injected=%d failed=0 seed=0", tried, reached, reached)
 	if reached < tried*9/10 {
 		t.Errorf("of %d faults only %d were injected", tried, reached)
 	}
@@ -417,5 +417,5 @@ func TestDeadAtEveryCall(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("store-dead: tried=%d reached=%d failed=0", total, total)
+	t.Logf("store-dead: tried=%d reached=%d injected=%d failed=0 seed=0", total, total, total)
 }

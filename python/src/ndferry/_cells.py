@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Generator
 from typing import Any, Final
 
@@ -13,6 +14,9 @@ from ndferry import _array, _dtype
 from ndferry._array import Array, Layout
 from ndferry._errors import InvalidError, ProtocolError
 from ndferry._wire import PIECE, Bytes
+
+MAX_DAMAGES: Final = 8
+"""Times that one cell is asked for again (spec/WIRE.md §5.2)."""
 
 _ZEROS: Final[Bytes] = np.zeros(PIECE, np.uint8)
 _ZEROS.flags.writeable = False
@@ -79,6 +83,7 @@ class Target:
         self.seen = np.zeros(layout.cells, np.bool_)  # the system gives pages of zeros only when they are touched
         self._kept = np.zeros(layout.cells, np.bool_)
         self.kept = 0
+        self._damages: Counter[int] = Counter()
         self.leaves = np.zeros((layout.cells, 32), np.uint8) if digest else None
         self._stored = array.transpose(layout.order)
         flat = _array.flat_bytes(self._stored) if layout.cut is not None and layout.same else None
@@ -97,6 +102,17 @@ class Target:
         """The cell is here and was right: it need not come again. Any thread may call it."""
         self._kept[cell] = True
         self.kept += 1
+
+    def again(self, cell: int | None) -> bool:
+        """Whether a cell that came damaged, which is not kept, may be asked for again."""
+        if cell is None:
+            return False
+        self._damages[cell] += 1
+        return self._damages[cell] <= MAX_DAMAGES
+
+    def awaits(self, cell: int) -> bool:
+        """Whether the cell came damaged, or repeats one that did."""
+        return bool(self.seen[cell] and not self._kept[cell])
 
     def missing(self) -> list[tuple[int, int]]:
         """Runs of the cells that are not kept, which are expected from now on."""

@@ -36,7 +36,7 @@ from ndferry._errors import (
 from ndferry._frames import Inbox, Operation, Outbox
 from ndferry._pipeline import beside
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
-from ndferry._receiving import Download, Progress, Receiving
+from ndferry._receiving import MAX_WANTED, Download, Progress, Receiving
 from ndferry._region import Part
 from ndferry._sending import Sending
 from ndferry._upload import Upload
@@ -88,7 +88,7 @@ class Session(Sending, Receiving):
             {
                 "versions": _wire.VERSIONS,
                 "software": self._software,
-                "features": [],
+                "features": ["resend"],
                 "codecs": self.decodes,
                 "digests": ["crc32c", "sha256"],
                 "credit": credit,
@@ -135,6 +135,7 @@ class Session(Sending, Receiving):
         else:
             yield from beside(lambda: upload.settle(self.features, self.codecs, link))
         stream = self._begin()
+        upload.begin()
         out = Outbox()
         out.add(_wire.pack_frame(Kind.PUT, stream, upload.request()))
         try:
@@ -148,10 +149,17 @@ class Session(Sending, Receiving):
         except ConnectionError as broken:
             yield from self._last_words(broken)
         while True:
-            header, payload = yield from self._next(stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK, patient=True)
+            header, payload = yield from self._next(
+                stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK, Kind.RESEND, patient=True
+            )
             if header.kind == Kind.RECEIPT:
                 return self._committed(payload, upload)
             upload.acknowledged(header)
+            if header.kind == Kind.RESEND:
+                try:
+                    yield from self._send_finish(stream, out, upload)
+                except ConnectionError as broken:
+                    yield from self._last_words(broken)
 
     def _committed(self, payload: bytes, upload: Upload) -> Receipt:
         receipt = upload.check(_payloads.receipt(payload))
@@ -161,8 +169,7 @@ class Session(Sending, Receiving):
     def get(self, download: Download, progress: Progress | None) -> Operation[Array]:
         """Receive an array (§5.2), or what did not come yet of it."""
         name = download.name
-        wanted = download.wanted()
-        if wanted != []:
+        while (wanted := download.wanted()) != []:  # once, and again for the cells that came damaged
             yield from self._get_cells(download, wanted, progress)
         stat, target, result = download.stat, download.target, download.result
         assert stat is not None
@@ -219,6 +226,9 @@ class Session(Sending, Receiving):
             self.idle = False
             raise ProtocolError(f"wire: DONE after {done} cells with {part.missing} missing (§5.2)")
         self.idle = True
+        damaged = part.late()
+        for first in range(0, len(damaged), MAX_WANTED):
+            yield from self.read(name, id, part, damaged[first : first + MAX_WANTED])
 
     def stat(self, name: str) -> Operation[Stat]:
         """Describe an array (§5.2)."""

@@ -92,7 +92,9 @@ class Receiving(Conversation):
             header, done = yield from self._receive_cells(stream, target, pipeline, codec, progress)
             self.idle = header.number == done
             while len(pipeline):
-                yield from pipeline.take()
+                problem = yield from finished(pipeline)
+                if problem is not None and not target.again(problem.cell):
+                    raise problem
         return header, done
 
     def _receive_cells(
@@ -110,10 +112,14 @@ class Receiving(Conversation):
             if header.kind != Kind.CHUNK:
                 while problem is None and pipeline is not None and header.kind == Kind.ALIAS and len(pipeline):
                     problem = yield from finished(pipeline)
+                    if problem is not None and target.again(problem.cell):
+                        problem = None
                 yield from self._receive_repeat(header, target)
                 done += header.raw - 1
             else:
                 problem = yield from self._receive_chunk(header, target, pipeline, codec)
+                if isinstance(problem, IntegrityError) and target.again(problem.cell):
+                    problem = None
             done += 1
             if problem is None and progress:
                 problem = call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
@@ -210,6 +216,8 @@ class Receiving(Conversation):
         for step in range(header.raw):
             if not target.expects(header.number + step):
                 raise ProtocolError(f"wire: cell {header.number + step} is out of range or came twice (§5.2)")
+            if source is not None and target.awaits(source + step):
+                continue
             target.repeat(header.number + step, None if source is None else source + step)
             target.keep(header.number + step)
 

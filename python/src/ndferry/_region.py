@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ndferry._array import Array, Layout, as_items, invert
-from ndferry._cells import fill_array
+from ndferry._cells import MAX_DAMAGES, fill_array
 from ndferry._errors import ProtocolError
 from ndferry._wire import PIECE, Bytes
 
@@ -240,6 +241,8 @@ class Part:
         self._bytes = np.empty(layout.cell_bytes, np.uint8)
         self._items = self._bytes.view(layout.item).reshape(layout.stored_cell).transpose(invert(layout.order))
         self._wanted: set[int] = set()
+        self._damages: Counter[int] = Counter()
+        self._late: set[int] = set()
 
     def want(self, ranges: list[tuple[int, int]]) -> None:
         """These cells are to come now."""
@@ -254,6 +257,23 @@ class Part:
 
     def keep(self, cell: int) -> None:
         """Nothing: what a read that broke has got is asked for again."""
+
+    def again(self, cell: int | None) -> bool:
+        """Whether a cell that came damaged may be asked for again; `late` has it, then."""
+        if cell is None:
+            return False
+        self._damages[cell] += 1
+        self._late.add(cell)
+        return self._damages[cell] <= MAX_DAMAGES
+
+    def awaits(self, cell: int) -> bool:
+        """False: no cell that came repeats another."""
+        return False
+
+    def late(self) -> list[tuple[int, int]]:
+        """The cells that came damaged since this was asked last, each as a run."""
+        cells, self._late = sorted(self._late), set()
+        return [(cell, 1) for cell in cells]
 
     @property
     def missing(self) -> int:

@@ -65,6 +65,25 @@ class Sending(Conversation):
             if out.size:
                 yield out.take()
             yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
+        yield from self._send_finish(stream, out, upload)
+
+    def _send_finish(self, stream: int, out: Outbox, upload: Upload) -> Operation[None]:
+        """The cells that were asked for again, and FINISH."""
+        self.ended = False
+        layout = upload.layout
+        size = layout.cell_bytes
+        source = Source(upload.array, layout) if upload.again else None
+        while source is not None and upload.again:
+            cell = upload.again.pop()
+            yield from self._listen(stream, out, max(size, MIN_COST), upload)
+            self._credit -= max(size, MIN_COST)
+            data = source.whole(cell)
+            if upload.codec is not None:
+                data = np.frombuffer(upload.codec.encode(data), np.uint8)
+            out.add(_wire.pack_header(Kind.CHUNK, stream, len(data), index=cell, raw=size))
+            out.add(data)
+            out.add(_wire.pack_trailer(crc32c(data)))
+            yield out.take()
         root = upload.root()
         payload = b"" if root is None else _payloads.dumps({"root": root})
         out.add(_wire.pack_frame(Kind.FINISH, stream, payload, index=layout.cells))
@@ -229,7 +248,7 @@ class Sending(Conversation):
             if self._inbox.empty and self._credit >= wanted:
                 return
             header = yield from self._inbox.header()
-            if header.kind not in (Kind.ACCEPT, Kind.ACK) or header.stream != stream:
+            if header.kind not in (Kind.ACCEPT, Kind.ACK, Kind.RESEND) or header.stream != stream:
                 yield from self._aside(header)
             else:
                 yield from self._inbox.payload(header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,9 @@ from ndferry._wire import KIB, MIB, Bytes, Header, Kind
 
 RESUME_LEAST: Final = MIB
 """Bytes of the smallest array that is worth a round trip to ask what the server has of it."""
+
+MAX_DAMAGES: Final = 8
+"""Times that one cell is sent again in one attempt (§5.1)."""
 
 DURABLE: Final = 2
 """Level of an ACK (§3)."""
@@ -39,6 +43,8 @@ class Upload:
     ----------
     durable : int
         Cells that the server has, as it said last.
+    again : list of int
+        Cells that came damaged and were asked for again.
     """
 
     def __init__(
@@ -60,6 +66,8 @@ class Upload:
         self.plan: _sparse.Plan | None = None
         self.leaves: npt.NDArray[np.uint8] | None = None
         self.hashed: npt.NDArray[np.bool_] | None = None
+        self.again: list[int] = []
+        self._damages: Counter[int] = Counter()
         self._why = ""
 
     def _cut(self, cell: tuple[int, ...] | None) -> Layout:
@@ -128,6 +136,11 @@ class Upload:
             self.done[first : first + count] = True
         self.durable = int(np.count_nonzero(self.done))
 
+    def begin(self) -> None:
+        """Another attempt begins."""
+        self.again.clear()
+        self._damages.clear()
+
     def missing(self, first: int, count: int) -> list[tuple[int, int]]:
         """What the server does not have of some cells, as runs of first and count."""
         if self.done is None or not self.durable:
@@ -135,9 +148,14 @@ class Upload:
         return [(first + at, n) for at, n in runs_of_false(self.done[first : first + count])]
 
     def acknowledged(self, header: Header) -> None:
-        """Note what an ACK says."""
+        """Note what an ACK or a RESEND says."""
         if header.kind == Kind.ACK and header.raw == DURABLE:
             self.durable = max(self.durable, min(header.number, self.layout.cells))
+        if header.kind == Kind.RESEND:
+            self._damages[header.number] += 1
+            if header.number >= self.layout.cells or self._damages[header.number] > MAX_DAMAGES:
+                raise ProtocolError(f"wire: RESEND of cell {header.number}, once too often or of another array (§5.1)")
+            self.again.append(header.number)
 
     def note_leaf(self, cell: int, leaf: bytes) -> None:
         """The digest of a cell. Any thread may call it, for cells of its own."""

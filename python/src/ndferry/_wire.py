@@ -75,17 +75,31 @@ class Kind(enum.IntEnum):
     CHUNK = 48
     ALIAS = 49
     FILL = 50
+    RESEND = 51
 
 
-# GOAWAY 5, AUTH 6, SUBSCRIBE 24 and RESEND 51 are reserved: until their feature is agreed
+# GOAWAY 5, AUTH 6 and SUBSCRIBE 24 are reserved: until their feature is agreed
 # they are kinds like any other that nobody knows.
 
 _CONNECTION = frozenset({Kind.HELLO, Kind.PING, Kind.PONG, Kind.CREDIT})
 _EITHER = frozenset({Kind.ERROR})
 _FROM_CLIENT = frozenset({Kind.PUT, Kind.FINISH, Kind.GET, Kind.STAT, Kind.LIST, Kind.DELETE, Kind.VERIFY, Kind.CANCEL})
-_FROM_SERVER = frozenset({Kind.ACCEPT, Kind.ACK, Kind.RECEIPT, Kind.META, Kind.ENTRIES, Kind.REPORT, Kind.DONE})
+_FROM_SERVER = frozenset(
+    {Kind.ACCEPT, Kind.ACK, Kind.RECEIPT, Kind.META, Kind.ENTRIES, Kind.REPORT, Kind.DONE, Kind.RESEND}
+)
 _USES_INDEX = frozenset(
-    {Kind.PING, Kind.PONG, Kind.CREDIT, Kind.FINISH, Kind.ACK, Kind.DONE, Kind.CHUNK, Kind.ALIAS, Kind.FILL}
+    {
+        Kind.PING,
+        Kind.PONG,
+        Kind.CREDIT,
+        Kind.FINISH,
+        Kind.ACK,
+        Kind.DONE,
+        Kind.CHUNK,
+        Kind.ALIAS,
+        Kind.FILL,
+        Kind.RESEND,
+    }
 )
 _RAW_RANGE = {
     Kind.CANCEL: (0, 1),
@@ -240,6 +254,8 @@ def _check_fields(kind: Kind, header: Header, to_client: bool) -> None:
         raise ProtocolError(f"wire: header: {kind.name} with raw {header.raw}, allowed are {least} to {most} (§3)")
     if kind is Kind.CHUNK and not header.length:
         raise ProtocolError("wire: header: CHUNK without a payload (§3)")
+    if kind is Kind.RESEND and header.number >= MAX_CELLS:
+        raise LimitError(f"wire: header: RESEND of cell {header.number} (§8)")
     if kind in (Kind.ALIAS, Kind.FILL):
         if not header.raw or header.number + header.raw > MAX_CELLS:
             raise LimitError(f"wire: header: {kind.name} of {header.raw} cells from {header.number} (§8)")

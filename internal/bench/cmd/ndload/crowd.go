@@ -18,11 +18,23 @@ type crowd struct {
 	aborted, silent  atomic.Int64
 	mu               sync.Mutex
 	conns            []net.Conn // guarded by mu
+	ended            []net.Conn // half-open
 }
 
 // gather connects the idle and the slow, and starts those that come again and again.
 func (l *load) gather(network, address string) (*crowd, error) {
 	c := &crowd{network: network, address: address}
+	for i := range l.half {
+		nc, err := c.greet()
+		if err != nil {
+			return nil, fmt.Errorf("half-open client %d: %w", i, err)
+		}
+		nc.Write([]byte("NDF1\x01"))
+		if half, ok := nc.(interface{ CloseWrite() error }); ok {
+			half.CloseWrite()
+		}
+		c.ended = append(c.ended, nc)
+	}
 	for i := range l.idle + l.slow {
 		nc, err := c.greet()
 		if err != nil {
@@ -120,7 +132,7 @@ func (c *crowd) say(l *load) {
 // leave closes all and notes how many there were.
 func (c *crowd) leave(l *load) {
 	c.mu.Lock()
-	for _, nc := range c.conns {
+	for _, nc := range append(c.conns, c.ended...) {
 		nc.Close()
 	}
 	c.mu.Unlock()

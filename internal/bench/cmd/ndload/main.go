@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,11 +26,14 @@ type load struct {
 	bytes   int
 	op      string
 	list    bool
+	asker   bool
 	small   bool
 	idle    int
 	slow    int
 	silent  int
 	aborts  int
+	total   int64
+	half    int
 	seconds float64
 
 	ctx      context.Context
@@ -45,12 +49,15 @@ func main() {
 	flag.IntVar(&l.bulk, "bulk", 0, "clients that transfer arrays without end")
 	flag.IntVar(&l.bytes, "bytes", 32<<20, "bytes of their arrays")
 	flag.StringVar(&l.op, "op", "put", "put or get")
-	flag.BoolVar(&l.list, "list", false, "one client asks for a list and for an array's description 50 times a second")
+	flag.BoolVar(&l.list, "list", false, "a client in a process of its own asks for a list and for an array's description 50 times a second")
+	flag.BoolVar(&l.asker, "asker", false, "be the process of -list")
 	flag.BoolVar(&l.small, "small", false, "one client puts and gets 4 KiB without end")
 	flag.IntVar(&l.idle, "idle", 0, "clients that say HELLO and nothing more")
 	flag.IntVar(&l.slow, "slow", 0, "clients that send a byte a second of a request")
 	flag.IntVar(&l.silent, "silent", 0, "clients that connect and say nothing, again and again")
 	flag.IntVar(&l.aborts, "aborts", 0, "clients that connect, begin a frame and reset, again and again")
+	flag.Int64Var(&l.total, "abort-total", 0, "go on until so many connections were reset, however long")
+	flag.IntVar(&l.half, "half", 0, "clients that say HELLO, begin a request, and end their side of the connection")
 	flag.Float64Var(&l.seconds, "seconds", 5, "length, after all have connected; the first fifth is not counted")
 	flag.Parse()
 	if err := l.run(); err != nil {
@@ -67,6 +74,8 @@ func (l *load) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.ctx = ctx
 	defer cancel()
+	server := serverOf(l.addr)
+	before := server.files()
 	crowd, err := l.gather(a.Network, a.Address)
 	if err != nil {
 		return err
@@ -85,8 +94,11 @@ func (l *load) run() error {
 	for i := range l.bulk {
 		start(func() error { return l.transfer(i) })
 	}
-	if l.list {
+	if l.asker {
 		start(l.ask)
+	}
+	if l.list {
+		start(l.askElsewhere)
 	}
 	if l.small {
 		start(l.tiny)
@@ -96,6 +108,9 @@ func (l *load) run() error {
 	l.counting.Store(true)
 	began := time.Now()
 	wait(ctx, length)
+	for ctx.Err() == nil && l.aborts > 0 && crowd.aborted.Load() < l.total {
+		wait(ctx, 10*time.Millisecond)
+	}
 	l.counting.Store(false)
 	took := time.Since(began).Seconds()
 	cancel()
@@ -107,6 +122,9 @@ func (l *load) run() error {
 	default:
 	}
 	l.sum(took)
+	if before > 0 {
+		l.figures["files_left"] = float64(server.settled(before) - before)
+	}
 	return json.MarshalWrite(os.Stdout, l.figures, json.Deterministic(true))
 }
 
@@ -201,6 +219,22 @@ func (l *load) latency(name string, times []time.Duration) {
 	l.figures[name+"_p50_us"] = float64(times[len(times)/2].Nanoseconds()) / 1e3
 	l.figures[name+"_p99_us"] = float64(times[len(times)*99/100].Nanoseconds()) / 1e3
 	l.figures[name+"_n"] = float64(len(times))
+}
+
+// askElsewhere runs the asking client as a process of its own, as a user's would be: in this one it would wait for its turn among
+// the goroutines that send.
+func (l *load) askElsewhere() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command(self, "-addr", l.addr, "-asker", "-seconds", fmt.Sprint(l.seconds)).Output()
+	if err != nil {
+		return fmt.Errorf("the client that asks: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return json.Unmarshal(out, &l.figures)
 }
 
 func (l *load) ask() error {

@@ -3,31 +3,22 @@
 package evloop
 
 import (
-	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// noLowat leaves SO_RCVLOWAT alone.
-type noLowat struct{ kernel }
-
-func (noLowat) SetLowat(int, int) unix.Errno { return unix.EINVAL }
-
-// BenchmarkReadInto reads 4 MiB payloads over loopback TCP, with and without
-// SO_RCVLOWAT, from a sender at full speed and from one that sends 32 KiB at
-// a time with pauses, as a network does. cpu-ms/GB is of the whole process,
+// BenchmarkReadInto reads 4 MiB payloads over loopback TCP from a sender at
+// full speed and from one that sends 32 KiB at a time with pauses, as a
+// network does. cpu-ms/GB is of the whole process,
 // the sender's share in it.
 func BenchmarkReadInto(b *testing.B) {
-	for _, name := range []string{"lowat", "plain", "paced-lowat", "paced-plain"} {
+	for _, name := range []string{"full", "paced"} {
 		b.Run(name, func(b *testing.B) {
 			const size = 4 << 20
 			l, err := New(Config{Log: quietLog()})
 			check(b, err)
-			if strings.HasSuffix(name, "plain") {
-				l.k = noLowat{l.k}
-			}
 			r := start(b, l)
 			p := socketPair(b, "tcp", 0)
 			dst, done := make([]byte, size), make(chan error, 1)
@@ -53,7 +44,7 @@ func BenchmarkReadInto(b *testing.B) {
 			before := cpuTime(b)
 			go func() {
 				for range b.N {
-					if !strings.HasPrefix(name, "paced") {
+					if name == "full" {
 						_, _ = p.peer.Write(data)
 						continue
 					}

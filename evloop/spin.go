@@ -1,0 +1,65 @@
+//go:build linux || darwin || freebsd
+
+package evloop
+
+import "time"
+
+// In a fast transfer the next bytes come some 10 µs after the last: sleeping
+// and being woken costs sender and receiver more than asking on. While a
+// ReadInto is in progress the loop does so for spinTime before it sleeps. A
+// sender that is slower than that must not keep a processor busy: each spin
+// that was for nothing doubles how often the next are left out.
+const (
+	spinTime  = int64(50 * time.Microsecond)
+	spinTries = 512 // the bound where a clock stands still
+	spinSkips = 6   // at most 2^6 - 1 spins are left out
+)
+
+// spinner is how well spinning has paid lately.
+type spinner struct {
+	missed uint8 // spins for nothing in a row, at most spinSkips
+	skip   uint8 // spins to be left out
+}
+
+// worth tells whether to spin now.
+func (s *spinner) worth() bool {
+	if s.skip > 0 {
+		s.skip--
+		return false
+	}
+	return true
+}
+
+func (s *spinner) ended(found bool) {
+	if found {
+		s.missed = 0
+		return
+	}
+	s.missed = min(s.missed+1, spinSkips)
+	s.skip = 1<<s.missed - 1
+}
+
+// spin asks for events for a moment, if a payload is on its way and spinning
+// pays. It returns early when something was posted.
+func (l *Loop) spin() (int, error) {
+	if l.sinks == 0 || !l.spinner.worth() {
+		return 0, nil
+	}
+	l.stats.Spins++
+	end := l.clock() + spinTime
+	for try := 0; try < spinTries && !l.waking.Load(); try++ {
+		if n, err := l.p.Wait(l.ev, 0); n > 0 || err != nil {
+			l.spinner.ended(true)
+			return n, err
+		}
+		if l.clock() >= end {
+			break
+		}
+	}
+	if l.waking.Load() {
+		return 0, nil
+	}
+	l.stats.SpinsMissed++
+	l.spinner.ended(false)
+	return 0, nil
+}
