@@ -17,7 +17,7 @@ import (
 type Config struct {
 	Session session.Config
 	Log     *slog.Logger  // default slog.Default()
-	Driver  string        // "loop", the default, or "goroutine", by which what has no descriptor of its own is driven anyway
+	Driver  string        // "goroutine", the default, or "loop"; what has no descriptor of its own is driven by goroutines anyway
 	Loops   int           // event loops of driver loop; default GOMAXPROCS
 	Frame   time.Duration // time for each 64 KiB inside a frame; default DefaultFrame
 	Stall   time.Duration // time for a peer to take a cell; default DefaultStall
