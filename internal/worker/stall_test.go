@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,7 +65,8 @@ func stall(t *testing.T, driver string) {
 	deaf := start()
 	deaf.SetReadDeadline(time.Now().Add(20 * time.Second))
 	waitClosed(t, deaf)
-	if n, err := io.Copy(io.Discard, deaf); err != nil || n >= cells<<16 {
+	n, err := io.Copy(io.Discard, deaf)
+	if err != nil && !errors.Is(err, syscall.ECONNRESET) || n >= cells<<16 { // a reset when the server left a ping of waitClosed unread
 		t.Errorf("a deaf reader got %d bytes, then %v", n, err)
 	}
 }
