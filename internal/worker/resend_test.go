@@ -157,7 +157,7 @@ func testResend(t *testing.T, driver string) {
 						t.Errorf("%s: only %d of %d cells were damaged", way, len(line.damaged[way]), cells)
 					}
 				}
-				t.Logf("resend: tried=%d reached=2 injected=%d failed=0 seed=%d", cells, len(line.damaged["up"])+len(line.damaged["down"]), seed)
+				t.Logf("resend: tried=%d reached=%d injected=%d failed=0 seed=%d", 2*cells, len(line.came["up"])+len(line.came["down"]), len(line.damaged["up"])+len(line.damaged["down"]), seed)
 			})
 		}
 	}

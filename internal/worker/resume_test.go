@@ -155,8 +155,8 @@ func testResumeAfterCuts(t *testing.T, driver string) {
 				if m < 1 || received > size+(m+1)*4<<20 {
 					t.Errorf("get: %d bytes for %d after %d cuts", received, size, m)
 				}
-				t.Logf("resume %s %s: tried=2 reached=2 injected=%d failed=0 seed=%d (sent %.3f, received %.3f of the array)",
-					name, digest, n+m, seed, float64(sent)/size, float64(received)/size)
+				t.Logf("resume %s %s: tried=%d reached=%d injected=%d failed=0 seed=%d (sent %.3f, received %.3f of the array)",
+					name, digest, 2*cuts, n+m, n+m, seed, float64(sent)/size, float64(received)/size)
 			})
 		}
 	}
