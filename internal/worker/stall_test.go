@@ -156,7 +156,7 @@ func answerQueue(t *testing.T, driver string) {
 	many := bytes.Repeat(frame, 512)
 	asked := 0
 	for asked < 16<<20 {
-		nc.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+		nc.SetWriteDeadline(time.Now().Add(3 * time.Second))
 		n, err := nc.Write(many)
 		asked += n
 		if err != nil {
