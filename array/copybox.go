@@ -21,5 +21,5 @@ func CopyRegion(dst Box, to Shape, src Box, from Shape, count Shape, itemSize in
 		off += to[axis] * b.dstStrides[axis]
 		at += from[axis] * b.srcStrides[axis]
 	}
-	b.copy(0, dst.Data[off:], src.Data[at:], itemSize)
+	b.copy(0, dst.Data, src.Data, off, at, itemSize)
 }

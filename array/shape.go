@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // ErrShape is wrapped by every refusal of a shape, order, cell or region: bad
@@ -74,71 +73,4 @@ func (s Shape) appendTuple(dst []byte) []byte {
 		dst = append(dst, ',')
 	}
 	return append(dst, ')')
-}
-
-// Region is a box of elements: Count elements from Start, per logical axis.
-type Region struct {
-	Start, Count Shape
-}
-
-// WholeRegion returns the region of all elements of an array of that shape.
-func WholeRegion(s Shape) Region {
-	return Region{Start: make(Shape, len(s)), Count: slices.Clone(s)}
-}
-
-// Check reports whether the region lies within an array of that shape. Errors
-// wrap ErrShape.
-func (r Region) Check(s Shape) error {
-	if len(r.Start) != len(s) || len(r.Count) != len(s) {
-		return fmt.Errorf("array: region %v of shape %v: %w: not the same number of axes", r, s, ErrShape)
-	}
-	for i, n := range s {
-		if r.Start[i] < 0 || r.Count[i] < 0 || r.Start[i] > n || r.Count[i] > n-r.Start[i] {
-			return fmt.Errorf("array: region %v of shape %v: %w: axis %d is out of range", r, s, ErrShape, i)
-		}
-	}
-	return nil
-}
-
-// Elements returns the number of elements. The region must lie within an array
-// whose shape is valid (Check); else the number may overflow.
-func (r Region) Elements() int {
-	n := 1
-	for _, c := range r.Count {
-		n *= c
-	}
-	return n
-}
-
-// Intersect returns the common part of two regions of one array. A part that is
-// empty has Count 0 in at least one axis.
-func (r Region) Intersect(o Region) Region {
-	out := Region{Start: make(Shape, len(r.Start)), Count: make(Shape, len(r.Start))}
-	for i := range r.Start {
-		start := max(r.Start[i], o.Start[i])
-		end := min(r.Start[i]+r.Count[i], o.Start[i]+o.Count[i])
-		out.Start[i], out.Count[i] = start, max(end-start, 0)
-	}
-	return out
-}
-
-// Equal reports whether both are the same box.
-func (r Region) Equal(o Region) bool { return r.Start.Equal(o.Start) && r.Count.Equal(o.Count) }
-
-// String writes the region as Python slices: "[0:10, 3:4]".
-func (r Region) String() string {
-	var b strings.Builder
-	b.WriteByte('[')
-	for i, start := range r.Start {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		end := "?"
-		if i < len(r.Count) {
-			end = strconv.Itoa(start + r.Count[i])
-		}
-		b.WriteString(strconv.Itoa(start) + ":" + end)
-	}
-	b.WriteByte(']')
-	return b.String()
 }

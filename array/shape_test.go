@@ -98,10 +98,10 @@ func TestRegion(t *testing.T) {
 	for _, tt := range []struct {
 		b, want Region
 	}{
-		{Region{Shape{3, 0}, Shape{2, 7}}, Region{Shape{3, 5}, Shape{2, 2}}},
-		{Region{Shape{9, 9}, Shape{9, 9}}, Region{Shape{9, 9}, Shape{1, 1}}},
-		{Region{Shape{0, 0}, Shape{10, 5}}, Region{Shape{0, 5}, Shape{10, 0}}},
-		{Region{Shape{20, 0}, Shape{1, 20}}, Region{Shape{20, 5}, Shape{0, 5}}},
+		{Region{Start: Shape{3, 0}, Count: Shape{2, 7}}, Region{Start: Shape{3, 5}, Count: Shape{2, 2}}},
+		{Region{Start: Shape{9, 9}, Count: Shape{9, 9}}, Region{Start: Shape{9, 9}, Count: Shape{1, 1}}},
+		{Region{Start: Shape{0, 0}, Count: Shape{10, 5}}, Region{Start: Shape{0, 5}, Count: Shape{10, 0}}},
+		{Region{Start: Shape{20, 0}, Count: Shape{1, 20}}, Region{Start: Shape{20, 5}, Count: Shape{0, 5}}},
 	} {
 		if got := a.Intersect(tt.b); !got.Equal(tt.want) || got.Elements() != tt.want.Elements() {
 			t.Errorf("%v with %v: %v, want %v", a, tt.b, got, tt.want)
@@ -121,9 +121,9 @@ func TestRegion(t *testing.T) {
 		t.Error(w)
 	}
 	for _, bad := range []Region{
-		{}, {Shape{0}, Shape{1}}, {Shape{0, 0}, Shape{1}}, {Shape{-1, 0}, Shape{1, 1}}, {Shape{0, 0}, Shape{-1, 1}},
-		{Shape{0, 0}, Shape{11, 1}}, {Shape{10, 0}, Shape{1, 1}}, {Shape{11, 0}, Shape{0, 1}},
-		{Shape{1, 0}, Shape{math.MaxInt, 1}}, {Shape{math.MaxInt, 0}, Shape{math.MaxInt, 1}},
+		{}, {Start: Shape{0}, Count: Shape{1}}, {Start: Shape{0, 0}, Count: Shape{1}}, {Start: Shape{-1, 0}, Count: Shape{1, 1}}, {Start: Shape{0, 0}, Count: Shape{-1, 1}},
+		{Start: Shape{0, 0}, Count: Shape{11, 1}}, {Start: Shape{10, 0}, Count: Shape{1, 1}}, {Start: Shape{11, 0}, Count: Shape{0, 1}},
+		{Start: Shape{1, 0}, Count: Shape{math.MaxInt, 1}}, {Start: Shape{math.MaxInt, 0}, Count: Shape{math.MaxInt, 1}},
 	} {
 		if err := bad.Check(shape); !errors.Is(err, ErrShape) {
 			t.Errorf("%v: %v", bad, err)

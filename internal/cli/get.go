@@ -39,12 +39,13 @@ what came before is not to be used.`,
 		Example: `  ndferry get lab/run7
   ndferry get lab/run7 /tmp/copy.npy --force
   ndferry get lab/run7 part.npy --region '0:10,:,5'
+  ndferry get lab/run7 thin.npy --region '::-10,...'
   ndferry get lab/run7 - | python3 -c 'import numpy, sys; print(numpy.load(sys.stdin.buffer).mean())'`,
 		Args: cobra.RangeArgs(1, 2),
 	}
 	conn := addClientFlags(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
-	cmd.Flags().StringVar(&region, "region", "", "only this part, as in NumPy without steps: '0:10,:,5'; only its chunks travel")
+	cmd.Flags().StringVar(&region, "region", "", "only this part, as in NumPy: '0:10,:,5', '::-2,...,3'; only its chunks travel")
 	cmd.Flags().IntVar(&streams, "streams", 1, "connections to use, at most 64; with --region and - it is 1")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
