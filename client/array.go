@@ -81,7 +81,8 @@ func (a *Array) check() error {
 // memorySink gathers an array in memory.
 type memorySink struct {
 	Array
-	grid array.Grid
+	grid  array.Grid
+	spare []byte // of Repeat: a cell
 }
 
 func (m *memorySink) Begin(st *Stat, g array.Grid) error {

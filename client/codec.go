@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"ndferry/array"
 	"ndferry/wire"
 	"ndferry/wire/codec"
@@ -84,6 +82,8 @@ func (o *PutOptions) CheckCodec() error {
 func (c *Client) settle(u *upload) error {
 	speaks := slices.Contains(c.peer.Codecs, wire.CodecBlosc)
 	switch {
+	case u.params.Name == codec.Auto && u.fill != nil:
+		u.params, u.msg.CodecWhy = codec.Params{}, "all elements are the same, and none is sent"
 	case u.params.Name == codec.Auto && !speaks:
 		u.params, u.msg.CodecWhy = codec.Params{}, "the server decodes no codec"
 	case u.params.Name == codec.Auto:
@@ -110,12 +110,7 @@ func (c *Client) settle(u *upload) error {
 		CName: s.Name.String(), CLevel: s.Level, TypeSize: s.TypeSize, BlockSize: s.BlockSize,
 		Shuffle: [...]string{codec.ShuffleNone: "noshuffle", codec.ShuffleByte: "shuffle", codec.ShuffleBit: "bitshuffle"}[s.Shuffle],
 	}.Codec()}
-	text, err := u.meta.AppendWire(nil)
-	if err != nil {
-		return boundary{err}
-	}
-	u.msg.Array = jsontext.Value(text)
-	return nil
+	return u.describe()
 }
 
 // decide asks the codec package, with the rate that was given, measured or assumed, in this order. With Resume none is measured.
@@ -134,7 +129,7 @@ func (c *Client) decide(u *upload) (codec.Decision, error) {
 	if err != nil {
 		return codec.Decision{}, err
 	}
-	if s, ok := u.src.(Sampler); ok {
+	if s := samplerOf(u.src); s != nil {
 		return codec.Decide(int64(size), dtype.ItemSize(), rates, s.Sample)
 	}
 	if u.grid.Len() == 0 {
@@ -219,6 +214,9 @@ func (s *cells) next(i int) wireCell {
 		return w
 	}
 	for ; s.ahead < min(i+len(s.ring), s.u.grid.Len()); s.ahead++ {
+		if s.u.stands(s.ahead) {
+			continue
+		}
 		s.begin(s.ring[s.ahead%len(s.ring)], s.ahead)
 	}
 	sl := s.ring[i%len(s.ring)]

@@ -91,7 +91,7 @@ func (c *Client) get(ctx context.Context, name string, d *download, opts GetOpti
 }
 
 func (c *Client) getOnce(name string, d *download, opts GetOptions) (*Stat, error) {
-	c.request(wire.Get, wire.GetMessage{Name: name, Cells: d.wanted(), Takes: []string{wire.FeatureFill}})
+	c.request(wire.Get, wire.GetMessage{Name: name, Cells: d.wanted(), Takes: d.takes()})
 	if err := c.flush(); err != nil {
 		return nil, err
 	}
@@ -226,7 +226,7 @@ const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
 	for {
-		h, _, err := c.next()
+		h, b, err := c.next()
 		switch {
 		case err != nil:
 			return err
@@ -243,14 +243,15 @@ func (c *Client) cells(d *download, progress func(done, total int64)) error {
 		case h.Kind == wire.Credit || !h.Kind.Known():
 			continue
 		case h.Kind == wire.Fill:
-			if err := c.filled(d, h); err != nil {
-				return err
-			}
-			continue
-		case h.Kind != wire.Chunk:
-			return wire.Failf(wire.CodeProtocol, "%v among the cells of a GET", h.Kind)
+			err = c.filled(d, h)
+		case h.Kind == wire.Alias:
+			err = c.repeated(d, h, b)
+		case h.Kind == wire.Chunk:
+			err = c.cell(d, h)
+		default:
+			err = wire.Failf(wire.CodeProtocol, "%v among the cells of a GET", h.Kind)
 		}
-		if err := c.cell(d, h); err != nil {
+		if err != nil {
 			return err
 		}
 		if progress != nil {

@@ -25,6 +25,7 @@ type NPYSink struct {
 	item   int
 	offset int64 // of the first element
 	window window
+	spare  []byte // of Repeat: a cell
 }
 
 // CreateNPY begins a .npy file at path. It fails with fs.ErrExist when something is there already, unless replace is set and

@@ -109,6 +109,9 @@ type upload struct {
 	hashed  []bool      // which leaves are known
 	done    []bool      // cells that the server has
 	durable int         // how many of them it had when it was asked last, or said so since
+	planned bool        // sparse was called
+	fill    []byte      // the element, as it is stored, of which a constant array is made; else nil
+	repeats []repeat    // cells that are not sent but said to be like others
 	again   []int       // cells that the other side asked for again
 	damages map[int]int // how often, in this attempt
 }
@@ -142,21 +145,13 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u.grid, err = u.meta.Grid(); err != nil {
-		return nil, err
-	}
-	if u.size, err = u.meta.CellBytes(); err != nil {
-		return nil, err
-	}
-	if u.size > wire.MaxCell {
-		return nil, fmt.Errorf("chunks of %v have %d bytes each, at most %d are allowed", cell, u.size, wire.MaxCell)
-	}
 	switch opts.Digest {
-	case "", CRC32C:
-	case SHA256:
-		u.leaves, u.hashed = make([][32]byte, u.grid.Len()), make([]bool, u.grid.Len())
+	case "", CRC32C, SHA256:
 	default:
 		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
+	}
+	if err := u.cut(); err != nil {
+		return nil, err
 	}
 	if u.params, err = opts.codecParams(dtype.ItemSize()); err != nil {
 		return nil, err
@@ -186,8 +181,31 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	return u, nil
 }
 
+// cut makes what follows from the grid of cells.
+func (u *upload) cut() (err error) {
+	if u.grid, err = u.meta.Grid(); err != nil {
+		return err
+	}
+	if u.size, err = u.meta.CellBytes(); err != nil {
+		return err
+	}
+	if u.size > wire.MaxCell {
+		return fmt.Errorf("chunks of %v have %d bytes each, at most %d are allowed", u.meta.Cell, u.size, wire.MaxCell)
+	}
+	if p, ok := u.src.(*packedSource); ok {
+		p.loose = nil
+	}
+	if u.opts.Digest == SHA256 {
+		u.leaves, u.hashed = make([][32]byte, u.grid.Len()), make([]bool, u.grid.Len())
+	}
+	return nil
+}
+
 func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 	u.again, u.damages = nil, nil
+	if err := c.sparse(u); err != nil {
+		return nil, err
+	}
 	if err := c.settle(u); err != nil {
 		return nil, err
 	}
@@ -207,6 +225,9 @@ func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 	defer cells.stop()
 	begin, sent := time.Now(), int64(0)
 	for i := range u.grid.Len() {
+		if u.stands(i) {
+			continue
+		}
 		cell := cells.next(i)
 		if cell.err != nil {
 			return nil, c.giveUp(source{fmt.Errorf("read cell %d: %w", i, cell.err)}, u.opts.Resume)
@@ -227,6 +248,9 @@ func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 		}
 	}
 	c.measure(sent, time.Since(begin))
+	if err := c.sendRepeats(u); err != nil {
+		return nil, err
+	}
 	return c.finish(u)
 }
 

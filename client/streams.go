@@ -345,7 +345,7 @@ func (c *Client) getPartOnce(name string, d *download) error {
 	if d.got == nil {
 		return boundary{wire.NewFailure(wire.CodeTemporary, "too many single cells are missing")}
 	}
-	c.request(wire.Get, wire.GetMessage{Name: name, Cells: wanted, Takes: []string{wire.FeatureFill}})
+	c.request(wire.Get, wire.GetMessage{Name: name, Cells: wanted, Takes: d.takes()})
 	if err := c.flush(); err != nil {
 		return err
 	}
@@ -439,11 +439,16 @@ func (s *sharedSink) Cell(i int, data []byte) error {
 	if err := s.Sink.Cell(i, data); err != nil {
 		return err
 	}
+	s.moved()
+	return nil
+}
+
+// moved counts a cell. The caller holds mu.
+func (s *sharedSink) moved() {
 	s.done += s.size
 	if s.progress != nil {
 		s.progress(s.done, s.total)
 	}
-	return nil
 }
 
 // checkRoot compares the root over what came, when that is all, with that of the array.

@@ -89,7 +89,7 @@ func TestAuto_local(t *testing.T) { eachDriver(t, testAuto_local) }
 func testAuto_local(t *testing.T, driver string) {
 	_, addr := serve(t, stores["mem"](t), Config{Driver: driver})
 	c := dial(t, addr)
-	a := client.Array{DType: dtype(t, "<f8"), Shape: array.Shape{1 << 17}, Data: make([]byte, 1<<20)}
+	a := client.Array{DType: dtype(t, "<f8"), Shape: array.Shape{1 << 17}, Data: varied(1 << 20)}
 	r, err := c.Put(context.Background(), "zeros", a, client.PutOptions{})
 	if err != nil || r.Codec != "none" || r.CodecWhy == "" || r.StoredBytes != 1<<20 {
 		t.Fatalf("%+v, %v", r, err)

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -79,7 +78,7 @@ func fairness(t *testing.T, driver string) {
 		}
 		defer c.Close()
 		wg.Go(func() {
-			a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{cells * cell}, Data: bytes.Repeat([]byte{1}, cells*cell)}
+			a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{cells * cell}, Data: varied(cells * cell)}
 			if _, err := c.Put(context.Background(), fmt.Sprint(i), a, client.PutOptions{Cell: array.Shape{cell}}); err != nil {
 				t.Error(err)
 			}

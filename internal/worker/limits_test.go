@@ -134,6 +134,7 @@ func budgetClients(t *testing.T, addr string, n int, size int) {
 			}
 			defer c.Close()
 			a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{size}, Data: bytes.Repeat([]byte{byte(i + 1)}, size)}
+			a.Data[0]++
 			name := fmt.Sprintf("a%d", i)
 			if _, err = c.Put(context.Background(), name, a, client.PutOptions{ChunkBytes: 64 << 10}); err == nil {
 				var b *client.Array

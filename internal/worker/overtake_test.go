@@ -22,7 +22,7 @@ func overtake(t *testing.T, driver string) {
 	const cell, cells = 1 << 20, 32
 	st := mem.New(mem.Config{})
 	srv, addr := serve(t, st, Config{Driver: driver})
-	data := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{cells * cell}, Data: make([]byte, cells*cell)}
+	data := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{cells * cell}, Data: varied(cells * cell)}
 	if _, err := dial(t, addr).Put(context.Background(), "big", data, client.PutOptions{Cell: array.Shape{cell}}); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func neighbours(t *testing.T, driver string) {
 		c := dial(t, addr)
 		go func() {
 			var err error
-			a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{8 << 20}, Data: make([]byte, 8<<20)}
+			a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{8 << 20}, Data: varied(8 << 20)}
 			for err == nil {
 				_, err = c.Put(ctx, fmt.Sprint("bulk/", i), a, client.PutOptions{ChunkBytes: 1 << 20})
 				select {

@@ -23,7 +23,7 @@ import (
 func stored(t *testing.T, cfg Config, n int) (*Server, string) {
 	t.Helper()
 	srv, addr := serve(t, mem.New(mem.Config{}), cfg)
-	a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{n << 16}, Data: make([]byte, n<<16)}
+	a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{n << 16}, Data: varied(n << 16)}
 	if _, err := dial(t, addr).Put(context.Background(), "big", a, client.PutOptions{Cell: array.Shape{1 << 16}}); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func values(kind string) (func(i int) float64, error) {
 	case "ints":
 		return func(int) float64 { return float64(r.IntN(100)) }, nil
 	case "zeros":
-		return func(int) float64 { return 0 }, nil
+		return func(i int) float64 { return max(0, float64(1-i)) }, nil // but the first: a constant array would not travel
 	}
 	return nil, fmt.Errorf("data %q: want %s or a FILE.npy", kind, strings.Join(Kinds, ", "))
 }

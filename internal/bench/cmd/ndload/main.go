@@ -205,7 +205,9 @@ func (l *load) array(n int) client.Array {
 	if err != nil {
 		panic(err)
 	}
-	return client.Array{DType: dt, Shape: array.Shape{n}, Data: make([]byte, n)}
+	a := client.Array{DType: dt, Shape: array.Shape{n}, Data: make([]byte, n)}
+	a.Data[0] = 1 // a constant array would not travel
+	return a
 }
 
 // latency writes the percentiles of what f takes.
