@@ -63,7 +63,10 @@ func (u *upload) Recorded(index int) (store.Cell, bool) {
 	if index < 0 || index >= u.a.cells || !u.hasLocked(index) {
 		return store.Cell{}, false
 	}
-	c := store.Cell{Index: index, CRC: u.a.crc[index]}
+	c := store.Cell{Index: index, CRC: u.a.crc[index], Source: index}
+	if source, ok := u.a.source[index]; ok {
+		c.Source = source
+	}
 	if u.a.leaf != nil {
 		c.Leaf = u.a.leaf[index]
 	}

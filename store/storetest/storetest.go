@@ -69,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store, options Options) {
 		{"after the end", (*suite).afterTheEnd},
 		{"lend and view", (*suite).lendAndView},
 		{"compressed", (*suite).compressed},
+		{"repeats", (*suite).repeats},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			noLeaks(t)
