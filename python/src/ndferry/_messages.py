@@ -377,6 +377,8 @@ def attributes_text(attrs: Mapping[str, Any] | None) -> str:
     LimitError
         Over 1 MiB or deeper than 16.
     """
+    if attrs is not None and not isinstance(attrs, Mapping):
+        raise InvalidError(f"attrs: a {type(attrs).__name__}, not a mapping of strings to JSON values")
     if not attrs:
         return "{}"
     _check_json(dict(attrs), "attrs", MAX_ATTRIBUTE_DEPTH)

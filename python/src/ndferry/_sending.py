@@ -14,6 +14,7 @@ from ndferry._cells import Source
 from ndferry._conversation import Conversation
 from ndferry._frames import Operation, Outbox
 from ndferry._pipeline import Pipeline
+from ndferry._sparse import Step
 from ndferry._upload import Upload
 from ndferry._wire import KIB, MIB, MIN_COST, PIECE, Bytes, Kind, crc32c
 
@@ -108,19 +109,20 @@ class Sending(Conversation):
                     stream, out, upload, source, step.first, step.count, pipeline, progress
                 )
                 continue
-            for first, count in upload.missing(step.first, step.count):
-                payload = (step.source + first - step.first).to_bytes(8, "little")
-                out.add(_wire.pack_frame(Kind.ALIAS, stream, payload, index=first, raw=count))
+            self._add_aliases(stream, out, upload, step)
         while pipeline is not None and len(pipeline):
             if out.size:
                 yield out.take()
             yield from pipeline.take()
-        if upload.leaves is not None:
-            for step in upload.plan.steps:
-                if step.source is not None:
-                    for cell in range(step.count):
-                        upload.leaves[step.first + cell] = upload.leaves[step.source + cell]
+        _repeat_leaves(upload)
         return sent
+
+    def _add_aliases(self, stream: int, out: Outbox, upload: Upload, step: Step) -> None:
+        """Say of what cells that the other side does not have repeat others."""
+        assert step.source is not None
+        for first, count in upload.missing(step.first, step.count):
+            payload = (step.source + first - step.first).to_bytes(8, "little")
+            out.add(_wire.pack_frame(Kind.ALIAS, stream, payload, index=first, raw=count))
 
     def _send_run(
         self,
@@ -198,6 +200,9 @@ class Sending(Conversation):
         cost = max(layout.cell_bytes, MIN_COST)
         total = since = 0
         assert codec is not None
+        assert upload.plan is not None
+        steps = [step for step in upload.plan.steps if step.source is None]
+        runs = [run for step in steps for run in upload.missing(step.first, step.count)]
 
         def encode(cell: int) -> tuple[bytes, int]:
             raw = source.whole(cell)
@@ -208,11 +213,12 @@ class Sending(Conversation):
 
         with Pipeline() as pipeline:
             if upload.leaves is not None and upload.durable:
-                yield from self._hash_durable(upload, source, 0, layout.cells, pipeline)
+                for step in steps:
+                    yield from self._hash_durable(upload, source, step.first, step.count, pipeline)
                 while len(pipeline):
                     yield from pipeline.take()
-            ahead = _cells_of(upload.missing(0, layout.cells))
-            for cell in _cells_of(upload.missing(0, layout.cells)):
+            ahead = _cells_of(runs)
+            for cell in _cells_of(runs):
                 while not pipeline.full and (next_cell := next(ahead, None)) is not None:
                     pipeline.submit(encode, next_cell)
                 if self._credit < cost or since >= POLL_EVERY:
@@ -229,6 +235,10 @@ class Sending(Conversation):
                     if out.add(data[start : start + PIECE]):
                         yield out.take()
                 out.add(_wire.pack_trailer(crc))
+        for step in upload.plan.steps:
+            if step.source is not None:
+                self._add_aliases(stream, out, upload, step)
+        _repeat_leaves(upload)
         return total
 
     def _report(self, stream: int, progress: Progress, done: int, total: int) -> Operation[None]:
@@ -258,6 +268,17 @@ class Sending(Conversation):
 def _cells_of(runs: list[tuple[int, int]]) -> Iterator[int]:
     for first, count in runs:
         yield from range(first, first + count)
+
+
+def _repeat_leaves(upload: Upload) -> None:
+    """The leaves of cells that repeat others are those of the others."""
+    assert upload.plan is not None
+    if upload.leaves is None:
+        return
+    for step in upload.plan.steps:
+        if step.source is not None:
+            for cell in range(step.count):
+                upload.leaves[step.first + cell] = upload.leaves[step.source + cell]
 
 
 def _hash(upload: Upload, cell: int, raw: Bytes) -> None:

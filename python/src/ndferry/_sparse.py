@@ -95,12 +95,12 @@ def _first(array: Array, layout: Layout) -> bytes:
 def _constant(array: Array, layout: Layout) -> bool:
     if len(repeated_axes(array)) == sum(length > 1 for length in array.shape):
         return True
-    if not layout.same:
-        return False
-    flat = _array.flat_bytes(array.transpose(layout.order))
-    if flat is None or not layout.item.itemsize:
-        return False
     size = layout.item.itemsize
+    flat = _array.flat_bytes(array.transpose(layout.order)) if array.dtype.itemsize else None
+    if flat is None:
+        return False
+    if not layout.same:
+        return _constant_packed(flat.view(array.dtype), layout)
     step = max(1, _BLOCK // size) * size
     if not np.array_equal(flat[:size], flat[-size:]):
         return False
@@ -108,6 +108,19 @@ def _constant(array: Array, layout: Layout) -> bool:
         np.array_equal(flat[at + size : at + step + size], flat[at : min(at + step, len(flat) - size)])
         for at in range(0, len(flat) - size, step)
     )
+
+
+def _constant_packed(flat: Array, layout: Layout) -> bool:
+    """`_constant` of structures, whose bytes between fields do not count."""
+    step = max(1, _BLOCK // layout.item.itemsize)
+    first = np.zeros(1, layout.item)
+    first[:] = _array.as_items(flat[:1], layout)
+    for part in (flat[-1:], *(flat[at : at + step] for at in range(0, len(flat), step))):
+        packed = np.zeros(len(part), layout.item)
+        packed[:] = _array.as_items(part, layout)
+        if (packed.view(np.uint8).reshape(len(part), -1) != first.view(np.uint8)).any():
+            return False
+    return True
 
 
 def _repeats(layout: Layout, axes: int) -> Iterator[Step]:

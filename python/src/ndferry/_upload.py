@@ -94,18 +94,16 @@ class Upload:
         if self.plan is not None:
             return
         wish = self.options.wish
-        if (
-            self.options.chunks is None
-            and not self.array.flags.forc
-            and "alias" in features
-            and wish.codec in ("none", "auto")
-        ):
+        if self.options.chunks is None and not self.array.flags.forc and "alias" in features:
             cell = _sparse.broadcast_cell(self.array, self._order)
             if cell is not None:
                 self.layout = self._cut(cell)
-        self.codec, self._why = _settle(wish, self.array, self.layout, "blosc" in codecs, link)
-        # Encoded cells are not compared with one another: what repeats is cheap there.
-        self.plan = _sparse.plan(self.array, self.layout, features if self.codec is None else features - {"alias"})
+        plan = _sparse.plan(self.array, self.layout, features)
+        if plan.fill is not None and wish.codec == "auto":
+            self._why = "all elements are the same, and none is sent"
+        else:
+            self.codec, self._why = _settle(wish, self.array, self.layout, "blosc" in codecs, link)
+        self.plan = plan
         if self.options.digest == "sha256":
             self.leaves = np.zeros((self.layout.cells, 32), np.uint8)
             self.hashed = np.zeros(self.layout.cells, np.bool_)
