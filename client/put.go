@@ -20,6 +20,9 @@ import (
 const (
 	CRC32C = "crc32c"
 	SHA256 = "sha256"
+
+	// Unchecked is what Stat and Entry say of an array that another program wrote into the store: nothing was recorded to check it with.
+	Unchecked = "none"
 )
 
 // PutOptions say how an array is stored. The zero value works.

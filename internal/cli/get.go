@@ -21,6 +21,7 @@ type getInfo struct {
 	DType   string  `json:"dtype"`
 	Shape   []int   `json:"shape"`
 	Bytes   int64   `json:"bytes"`
+	Digest  string  `json:"digest"` // none: written by another program, nothing was recorded to check it with
 	Seconds float64 `json:"seconds"`
 }
 
@@ -77,9 +78,17 @@ func (a *app) getStream(ctx context.Context, conn *clientFlags, name string) err
 	}
 	st, err := a.fetch(ctx, conn, name, &client.NPYWriter{W: a.stdout}, 1)
 	if err == nil {
+		a.noteUnchecked(st)
 		a.noteNPYType(st.DType)
 	}
 	return err
+}
+
+// noteUnchecked says of what another program wrote that it is not known to be what was written.
+func (a *app) noteUnchecked(st *client.Stat) {
+	if st.Digest == client.Unchecked {
+		fmt.Fprintf(a.stderr, "ndferry: %s: another program wrote it, and there are no stored checks\n", st.Name)
+	}
 }
 
 func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string, force bool, streams int) error {
@@ -93,12 +102,13 @@ func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string,
 	if err != nil {
 		return err
 	}
+	a.noteUnchecked(st)
 	a.noteNPYType(st.DType)
 	if err := sink.Commit(); err != nil {
 		return forceAdvice(err, force)
 	}
 	took := a.now().Sub(begin)
-	info := getInfo{Name: name, File: file, DType: st.DType.Name(), Shape: notNil(st.Shape), Bytes: st.Bytes, Seconds: took.Seconds()}
+	info := getInfo{Name: name, File: file, DType: st.DType.Name(), Shape: notNil(st.Shape), Bytes: st.Bytes, Digest: st.Digest, Seconds: took.Seconds()}
 	return a.printResult(info, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%s: %s %v, %s, %s\n", info.File, info.DType, st.Shape, formatSize(st.Bytes), seconds(took))
 		return err

@@ -32,7 +32,9 @@ func newLsCmd(a *app) *cobra.Command {
 		Use:   "ls [PREFIX]",
 		Short: "List arrays",
 		Long: `List the arrays whose names begin with PREFIX, which is a plain string: run/1
-finds run/1, run/12 and run/1/a. The columns are name, dtype, shape and size.`,
+finds run/1, run/12 and run/1/a. The columns are name, dtype, shape and size;
+of an array that another program wrote into the store a last one says that it
+has no stored checks.`,
 		Example: "  ndferry ls\n  ndferry ls lab/\n  ndferry ls --json | jq -r '.arrays[].name'",
 		Args:    cobra.MaximumNArgs(1),
 	}
@@ -61,7 +63,11 @@ func (a *app) printList(entries []client.Entry) error {
 	return a.printResult(list, func(w io.Writer) error {
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, e := range entries {
-			fmt.Fprintf(table, "%s\t%s\t%v\t%s\n", e.Name, e.DType, e.Shape, formatSize(e.Bytes))
+			note := ""
+			if e.Digest == client.Unchecked {
+				note = "\tno stored checks"
+			}
+			fmt.Fprintf(table, "%s\t%s\t%v\t%s%s\n", e.Name, e.DType, e.Shape, formatSize(e.Bytes), note)
 		}
 		return table.Flush()
 	})

@@ -17,7 +17,11 @@ func (a *app) getRegion(ctx context.Context, conn *clientFlags, name, file, text
 	}
 	var shape array.Shape
 	var part *client.Array
+	var of *client.Stat
 	err := conn.connected(ctx, func(ctx context.Context, c *client.Client) (err error) {
+		if of, err = c.Stat(ctx, name); err != nil {
+			return err
+		}
 		part, err = c.ReadRegion(ctx, name, func(whole array.Shape) (r array.Region, err error) {
 			r, shape, err = array.ParseRegion(text, whole)
 			return r, err
@@ -31,7 +35,8 @@ func (a *app) getRegion(ctx context.Context, conn *clientFlags, name, file, text
 	if err != nil {
 		return err
 	}
-	st := &client.Stat{Name: name, DType: part.DType, Shape: shape, Bytes: int64(len(part.Data))}
+	st := &client.Stat{Name: name, DType: part.DType, Shape: shape, Bytes: int64(len(part.Data)), Digest: of.Digest}
+	a.noteUnchecked(st)
 	a.noteNPYType(st.DType)
 	if file == "-" {
 		w := client.NPYWriter{W: a.stdout}
@@ -49,7 +54,7 @@ func (a *app) getRegion(ctx context.Context, conn *clientFlags, name, file, text
 		return forceAdvice(err, force)
 	}
 	took := a.now().Sub(begin)
-	info := getInfo{Name: name, File: file, DType: st.DType.Name(), Shape: notNil(shape), Bytes: st.Bytes, Seconds: took.Seconds()}
+	info := getInfo{Name: name, File: file, DType: st.DType.Name(), Shape: notNil(shape), Bytes: st.Bytes, Digest: st.Digest, Seconds: took.Seconds()}
 	return a.printResult(info, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "%s: %s %v, %s, %s\n", info.File, info.DType, shape, formatSize(st.Bytes), seconds(took))
 		return err

@@ -95,7 +95,7 @@ func (a *app) printStat(st *client.Stat) error {
 }
 
 func digestText(kind string) string {
-	if kind == "none" {
+	if kind == client.Unchecked {
 		return "none: another program wrote it, and there are no stored checks"
 	}
 	return kind

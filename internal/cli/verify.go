@@ -22,7 +22,8 @@ type verifiedInfo struct {
 	Chunks   int           `json:"chunks"`
 	Bytes    int64         `json:"bytes"`
 	BadCount int           `json:"bad_count"`
-	Bad      []problemInfo `json:"bad"` // at most 100
+	Bad      []problemInfo `json:"bad"`             // at most 100
+	Digest   string        `json:"digest,omitzero"` // none: written by another program, nothing was recorded to check it with
 	Error    string        `json:"error,omitzero"`
 }
 
@@ -84,7 +85,7 @@ func (a *app) verifyOne(ctx context.Context, c *client.Client, name string) (ver
 	chunk, last := int64(0), 0
 	st, err := c.Stat(ctx, name)
 	if err == nil {
-		chunk = chunkBytes(st)
+		chunk, v.Digest = chunkBytes(st), st.Digest
 		p = a.newProgress("verify "+name, chunk*int64(st.Cells))
 		defer p.finish()
 		var report *client.Report
@@ -127,6 +128,9 @@ func chunkBytes(st *client.Stat) int64 {
 func (info verifyInfo) print(w io.Writer) error {
 	for _, v := range info.Arrays {
 		text := fmt.Sprintf("ok, %s, %s", chunkCount(v.Chunks), formatSize(v.Bytes))
+		if v.Digest == client.Unchecked {
+			text = fmt.Sprintf("can be decoded, %s, %s; another program wrote it, and there are no stored checks", chunkCount(v.Chunks), formatSize(v.Bytes))
+		}
 		switch {
 		case v.Error != "":
 			text = "not checked"

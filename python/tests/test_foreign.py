@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,12 +62,16 @@ def test_foreign_arrays(server: Server, name: str, array: Array, options: dict[s
         stat = c.stat("a")
         assert stat.digest.kind == "none"
         assert stat.attrs == {"a": [1, 2.5]}
-        back = c.get("a")
+        with pytest.warns(ndferry.UncheckedWarning, match="no stored checks"):
+            back = c.get("a")
         assert back.dtype.newbyteorder("=") == array.dtype.newbyteorder("=")
         assert np.array_equal(back, array)
         assert c.verify("a").ok
+        with pytest.warns(ndferry.UncheckedWarning, match="no stored checks"):
+            remote = c.open("a")
+        assert remote.stat.digest.kind == "none"
         if array.ndim:
-            assert np.array_equal(c.open("a")[1:9:2], array[1:9:2])
+            assert np.array_equal(remote[1:9:2], array[1:9:2])
         with pytest.raises(ndferry.ConflictError):
             c.put("a", array)
 
@@ -80,7 +86,8 @@ def test_missing_chunks_and_damage(server: Server) -> None:
         made[25:30, 1:30] = 7
         want = made[...]
     with ndferry.connect(server.addr, timeout=20) as c:
-        assert np.array_equal(c.get("a"), want, equal_nan=True)
+        with pytest.warns(ndferry.UncheckedWarning):
+            assert np.array_equal(c.get("a"), want, equal_nan=True)
         chunk = server.root / "a" / "1" / "0"
         content = bytearray(chunk.read_bytes())
         content[3] ^= 1
@@ -88,3 +95,32 @@ def test_missing_chunks_and_damage(server: Server) -> None:
         with pytest.raises(ndferry.IntegrityError, match="crc32c"):
             c.get("a")
         assert not c.verify("a").ok
+
+
+def test_the_command_line_says_that_there_are_no_checks(server: Server, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr.create_array(str(server.root / "a"), shape=PLANE.shape, dtype=PLANE.dtype, chunks=(30, 20))[...] = PLANE
+    with ndferry.connect(server.addr, timeout=20) as c:
+        c.put("ours", PLANE)
+
+    def run(*command: Any) -> str:
+        line = [str(part) for part in (server.binary, *command, "--addr", server.addr)]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout + done.stderr
+
+    said = "no stored checks"
+    for name, expected in (("a", True), ("ours", False)):
+        for number, command in enumerate(
+            (
+                ("stat", name),
+                ("ls", name),
+                ("verify", name),
+                ("get", name, tmp_path / f"{name}.npy"),
+                ("get", name, tmp_path / f"{name} part.npy", "--region", "::-1, 3"),
+            )
+        ):
+            assert (said in run(*command)) == expected, (name, number)
+        assert ('"digest":"none"' in run("get", name, tmp_path / f"{name}.npy", "--force", "--json")) == expected
+        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), PLANE)
+        assert np.array_equal(np.load(tmp_path / f"{name} part.npy"), PLANE[::-1, 3])

@@ -29,7 +29,7 @@ from ndferry._errors import (
     TimeoutError,
     UnsupportedError,
 )
-from ndferry._receipt import Damage, Digest, Entry, Receipt, Report, Stat
+from ndferry._receipt import Damage, Digest, Entry, Receipt, Report, Stat, UncheckedWarning
 from ndferry._remote import RemoteArray
 from ndferry._zarr import register_zarr_types
 
@@ -58,6 +58,7 @@ __all__ = [
     "Stat",
     "TemporaryError",
     "TimeoutError",
+    "UncheckedWarning",
     "UnsupportedError",
     "connect",
     "recv_array",

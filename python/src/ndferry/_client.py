@@ -19,7 +19,7 @@ from ndferry._core import Session
 from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
 from ndferry._frames import Operation
 from ndferry._options import PutOptions, checked, takes_options
-from ndferry._receipt import Entry, Receipt, Report, Stat
+from ndferry._receipt import Entry, Receipt, Report, Stat, warn_unchecked
 from ndferry._receiving import Progress
 from ndferry._region import Part, Selection
 from ndferry._remote import RemoteArray
@@ -247,9 +247,16 @@ class Client:
         -------
         numpy.ndarray
             `out`, or a new, writable array with the dtype and the memory order of the one that was put.
+
+        Warns
+        -----
+        UncheckedWarning
+            Another program wrote the array, so that there are no stored checks.
         """
         download = _requests.download(name, out)
-        return self._call(lambda session: session.get(download, progress), deadline, retries, lambda: download.moved)
+        array = self._call(lambda session: session.get(download, progress), deadline, retries, lambda: download.moved)
+        warn_unchecked(download.stat)
+        return array
 
     def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
         """Describe an array without reading it."""
@@ -264,6 +271,7 @@ class Client:
         """
         _messages.check_name(name)
         stat, layout = self._call(lambda session: session.describe(name), deadline, retries)
+        warn_unchecked(stat)
         return RemoteArray(self, stat, layout)
 
     def _read(self, name: str, id: str, part: Part, selection: Selection, deadline: float | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,17 @@ class Stat:
     def ratio(self) -> float:
         """Bytes of the array over stored ones; 1 when there are none."""
         return self.nbytes / self.stored_bytes if self.stored_bytes else 1.0
+
+
+class UncheckedWarning(UserWarning):
+    """An array that another program wrote into the store was read: nothing was recorded that it could be checked with."""
+
+
+def warn_unchecked(stat: Stat | None) -> None:
+    """Warn the caller of the caller when `stat` is of such an array."""
+    if stat is not None and stat.digest.kind == "none":
+        text = f"{stat.name!r}: another program wrote it, and there are no stored checks"
+        warnings.warn(text, UncheckedWarning, stacklevel=3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from ndferry._core import Session
 from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
 from ndferry._frames import Operation
 from ndferry._options import PutOptions, checked, takes_options
-from ndferry._receipt import Entry, Receipt, Report, Stat
+from ndferry._receipt import Entry, Receipt, Report, Stat, warn_unchecked
 from ndferry._receiving import Progress
 from ndferry._remote import Described, finished
 from ndferry._retry import Retry
@@ -180,9 +180,11 @@ class Client:
     ) -> Array:
         """As `ndferry.Client.get`."""
         download = _requests.download(name, out)
-        return await self._call(
+        array = await self._call(
             lambda session: session.get(download, progress), deadline, retries, lambda: download.moved
         )
+        warn_unchecked(download.stat)
+        return array
 
     async def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
         """As `ndferry.Client.stat`."""
@@ -193,6 +195,7 @@ class Client:
         """As `ndferry.Client.open`: ``await (await c.open("lab/run7"))[10:20, ..., 3]``."""
         _messages.check_name(name)
         stat, layout = await self._call(lambda session: session.describe(name), deadline, retries)
+        warn_unchecked(stat)
         return RemoteArray(self, stat, layout)
 
     async def delete(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> None:
