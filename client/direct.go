@@ -270,8 +270,14 @@ func (in *incoming) begin(b []byte) error {
 	if order == nil {
 		order = array.COrder(len(meta.Shape))
 	}
+	dtype := meta.DType
+	if m.NumPy != nil { // Describe has compared it with what travels
+		if dtype, err = array.ParseNumPy(m.NumPy); err != nil {
+			return wire.NewFailure(wire.CodeInvalid, err.Error())
+		}
+	}
 	st := &Stat{
-		Name: m.Name, ID: m.ID, DType: meta.DType, Shape: meta.Shape, Order: order, Chunks: meta.Cell, Codec: store.CodecName(meta),
+		Name: m.Name, ID: m.ID, DType: dtype, Stored: meta.DType, Shape: meta.Shape, Order: order, Chunks: meta.Cell, Codec: store.CodecName(meta),
 		Bytes: int64(bytes), Cells: n, Digest: CRC32C, Attributes: []byte("{}"),
 		DimNames: meta.DimNames, Durability: "memory",
 	}
@@ -288,6 +294,9 @@ func (in *incoming) begin(b []byte) error {
 	}
 	in.stat, in.got, in.missing = st, make([]bool, n), n
 	_, in.ordered = in.sink.(inOrderSink)
+	if packing := dtype.Packing(); !packing.Identity() {
+		in.sink = &packedSink{Sink: in.sink, packing: packing}
+	}
 	in.sink = &paddingSink{in.sink, in.grid}
 	return in.sink.Begin(st, in.grid)
 }

@@ -50,6 +50,22 @@ func testArray(t *testing.T, dtype string, shape array.Shape, order array.Order)
 	return a
 }
 
+// structures is an array whose elements travel packed and in one byte order; what lies between their fields is zero.
+func structures(t *testing.T) Array {
+	t.Helper()
+	d, err := array.ParseNumPy([]byte(`{"names":["a","b","c"],"formats":["|u1",">f8","<i2"],"offsets":[0,8,16],"itemsize":24,"aligned":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := Array{DType: d, Shape: array.Shape{500}, Data: make([]byte, 500*24)}
+	for i := range a.Data {
+		if at := i % 24; at == 0 || at >= 8 && at < 18 {
+			a.Data[i] = byte(i * 11)
+		}
+	}
+	return a
+}
+
 type received struct {
 	a   *Array
 	st  *Stat
@@ -107,6 +123,7 @@ func TestDirect(t *testing.T) {
 		testArray(t, ">i2", array.Shape{7, 5, 3}, array.Order{2, 1, 0}),
 		testArray(t, "|u1", array.Shape{}, nil),
 		testArray(t, "<c16", array.Shape{3, 0, 2}, nil),
+		structures(t),
 	} {
 		for _, opts := range []PutOptions{{}, {Digest: SHA256, Attributes: []byte(`{"unit": "K"}`)}, {ChunkBytes: 1000},
 			{Codec: "lz4", Digest: SHA256}, {Codec: "zstd", ChunkBytes: 5000}} {

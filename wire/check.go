@@ -68,6 +68,9 @@ func (m *PutMessage) Describe() (*array.Meta, error) {
 	if err != nil {
 		return invalid(err)
 	}
+	if _, err := meta.Grid(); err != nil { // also of too many cells: with MaxCell, no array is over MaxArray
+		return invalid(err)
+	}
 	if size > MaxCell {
 		return nil, errorf("8", 0, CodeLimit, "put %q: cells of %d bytes, at most %d are allowed; use smaller chunks", m.Name, size, MaxCell)
 	}
@@ -132,8 +135,7 @@ func (m *MetaMessage) Check() error {
 }
 
 func checkStored(what string, raw, stored int64, cells int, d Digest) error {
-	const exact = 1 << 53
-	if raw < 0 || stored < 0 || cells < 0 || raw > exact || stored > exact || cells > MaxCells {
+	if raw < 0 || stored < 0 || cells < 0 || raw > MaxArray || stored > MaxArray || cells > MaxCells {
 		return errorf("5.1", 0, CodeProtocol, "%s: %d bytes, %d stored, %d cells", what, raw, stored, cells)
 	}
 	if d.Kind == "sha256" && d.Root == nil {

@@ -8,7 +8,8 @@ const (
 	MaxEntries    = 2 << 20            // payload of ENTRIES
 	MaxCell       = 16 << 20           // raw bytes of a cell
 	MaxChunk      = MaxCell + 64<<10   // payload of CHUNK: a cell that does not compress, and a container's header
-	MaxCells      = 1<<32 - 1          // cells of an array
+	MaxCells      = 1<<32 - 1          // cells of an array; a server takes fewer, spec/WIRE.md §8.1
+	MaxArray      = 1 << 53            // bytes of an array with its padding: what JSON says exactly
 	MaxStreams    = 64                 // open operations of a connection
 	MaxRanges     = 4096               // ranges of a GET or an ACCEPT
 	MaxPage       = 1000               // entries of a page of LIST

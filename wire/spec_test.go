@@ -2,11 +2,14 @@ package wire
 
 import (
 	"fmt"
+	"math/bits"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"ndferry/array"
 )
 
 // TestKindsAreThoseOfTheSpec pins the numbers of frames: the table of spec/WIRE.md §3 and this package must say the same.
@@ -70,6 +73,8 @@ func TestLimitsAreThoseOfTheSpec(t *testing.T) {
 		fmt.Sprintf("| open operations on a connection | %d |", MaxStreams),
 		fmt.Sprintf("| cell ranges of a GET or an ACCEPT | %s |", "4,096"),
 		"| cells of an array | 2^32 - 1 |",
+		fmt.Sprintf("| bytes of an array, with the padding of its cells | 2^%d (§7) |", bits.Len(MaxArray)-1),
+		fmt.Sprintf("2^%d of an array that another program wrote", bits.Len(array.MaxCells)-1),
 	} {
 		if !strings.Contains(text, s) {
 			t.Errorf("spec/WIRE.md does not say %q", s)

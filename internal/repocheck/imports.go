@@ -75,6 +75,8 @@ var Arrows = []Arrow{
 	{From: "internal/fdcheck", Extra: []string{xsys},
 		Why: "a test helper that any package may use, so it uses none"},
 
+	{From: "client/interop", To: []string{"client"},
+		Why: "the Go client as a program that the tests of the Python package talk to"},
 	{From: "client", To: []string{"wire", "wire/codec", "array", "fdpass", "internal/session", "store"},
 		Extra: []string{xsys, json},
 		Never: []string{"store/dir", "store/object", "store/open"},

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,15 @@ import uvloop
 import ndferry
 from ndferry import aio
 from peer import Peer
+
+SEED = int(os.environ.get("NDFERRY_SEED", time.time_ns() % (1 << 32)))
+"""Of the tests of properties."""
+
+
+def pytest_report_header() -> str:
+    """The seed, so that a run can be made again."""
+    return f"NDFERRY_SEED={SEED}"
+
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -3,32 +3,71 @@
 from __future__ import annotations
 
 import subprocess
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+import zarr
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ndferry
 from arrays import LAYOUTS, Array, dtypes, make, same_elements
-from conftest import Server
+from conftest import REPOSITORY, SEED, Server
 from ndferry import _dtype
+from test_readers import written
 
-SHAPES = ((), (0,), (3, 0, 2), (1,), (7, 11), (2, 1009), (2, 3) + (1,) * 31)
+SHAPES = ((), (0,), (3, 0, 2), (1,), (7, 11), (2, 1009), (2, 3) + (1,) * 31, (2,) + (1,) * 62 + (3,))
+LONG = (2, 1_000_003)
+DTYPES = dict(dtypes())
+TABLE = written()
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
-def journey(client: ndferry.Client, array: Array, **options: Any) -> None:
-    """Put and get back: the dtype, the elements, and the stored checks."""
-    client.put("m/a", array, **options)
-    back = client.get("m/a")
-    assert back.dtype == array.dtype
-    assert repr(back.dtype) == repr(array.dtype)
-    assert back.dtype.isalignedstruct == array.dtype.isalignedstruct
-    assert same_elements(array, back)
+class Go:
+    """The Go client, which gets an array and puts what it got under another name."""
+
+    def __init__(self, addr: str, program: Path) -> None:
+        subprocess.run(["go", "build", "-o", program, "./client/interop"], cwd=REPOSITORY, check=True)
+        self._process = subprocess.Popen([program, addr], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def again(self, name: str, to: str) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{name} {to}\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "ok\n"
+
+    def close(self) -> None:
+        self._process.communicate(timeout=20)
+
+
+class Both:
+    """Clients of one server."""
+
+    def __init__(self, server: Server, place: Path) -> None:
+        self.server = server
+        self.client = ndferry.connect(server.addr, timeout=20)
+        self.go = Go(server.addr, place / "interop")
+
+    def close(self) -> None:
+        self.client.close()
+        self.go.close()
+
+    def journey(self, array: Array, **options: Any) -> None:
+        """From Python to Go and back: the dtype, the elements, and the stored checks."""
+        self.client.put("m/a", array, **options)
+        self.go.again("m/a", "m/b")
+        for name in ("m/a", "m/b"):
+            back = self.client.get(name)
+            assert back.dtype == array.dtype
+            assert repr(back.dtype) == repr(array.dtype)
+            assert back.dtype.isalignedstruct == array.dtype.isalignedstruct
+            assert same_elements(array, back)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +76,66 @@ def memory(memory_server: Server) -> Any:
         yield c
 
 
+@pytest.fixture(scope="module")
+def both(memory_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    made = Both(memory_server, tmp_path_factory.mktemp("both"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def both_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    place = tmp_path_factory.mktemp("disk")
+    made = Both(Server(place, "{}"), place)
+    yield made
+    made.close()
+    made.server.stop()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", [pytest.param(dtype, id=name) for name, dtype in dtypes()])
-def test_matrix(memory: ndferry.Client, dtype: np.dtype[Any], layout: str) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matrix(both: Both, dtype: str, layout: str) -> None:
     for shape in SHAPES:
-        journey(memory, LAYOUTS[layout](make(dtype, shape)), digest="sha256" if shape == (7, 11) else "crc32c")
-    journey(memory, LAYOUTS[layout](make(dtype, (7, 11))), chunks=(2, 3))
+        array = LAYOUTS[layout](make(DTYPES[dtype], shape))
+        both.journey(array, digest="sha256" if shape == (7, 11) else "crc32c")
+    both.journey(LAYOUTS[layout](make(DTYPES[dtype], (7, 11))), chunks=(2, 3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matrix_of_long_axes(both: Both, dtype: str) -> None:
+    """Odd primes, in one layout each: `test_matrix_of_long_axes_whole` has all."""
+    layout = list(LAYOUTS)[list(DTYPES).index(dtype) % len(LAYOUTS)]
+    both.journey(LAYOUTS[layout](make(DTYPES[dtype], LONG)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matrix_of_long_axes_whole(both: Both, dtype: str, layout: str) -> None:
+    both.journey(LAYOUTS[layout](make(DTYPES[dtype], LONG)), digest="sha256")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_matrix_as_zarr(both_on_disk: Both, dtype: str, layout: str) -> None:
+    """What Python and Go stored is the same to zarr-python, where it has the dtype (spec/STORE.md §6)."""
+    ndferry.register_zarr_types()
+    array = LAYOUTS[layout](make(DTYPES[dtype], (7, 11)))
+    both_on_disk.journey(array, chunks=(7, 3) if layout == "C" else None, durability="relaxed")
+    both_on_disk.client.put("m/c", array, durability="relaxed")
+    outcome = TABLE[dtype][0]
+    for name in ("m/a", "m/b", "m/c"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if outcome == "refused":
+                with pytest.raises((ValueError, KeyError, TypeError)):
+                    zarr.open_array(str(both_on_disk.server.root / name), mode="r")
+                continue
+            other = np.asarray(zarr.open_array(str(both_on_disk.server.root / name), mode="r")[...])
+        if outcome == "equal":
+            assert same_elements(array, other)
+        else:
+            assert (outcome, any(other.tobytes())) == ("raw", False)
 
 
 @pytest.mark.parametrize("dtype", [pytest.param(dtype, id=name) for name, dtype in dtypes()])
@@ -59,6 +152,7 @@ def test_text_of_a_dtype(dtype: np.dtype[Any]) -> None:
 
 
 @QUICK
+@seed(SEED)
 @given(
     hnp.arrays(
         st.one_of(hnp.scalar_dtypes(), hnp.nested_dtypes(max_itemsize=64)).filter(
@@ -67,11 +161,12 @@ def test_text_of_a_dtype(dtype: np.dtype[Any]) -> None:
         hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6),
     )
 )
-def test_any_array(memory: ndferry.Client, array: Array) -> None:
-    journey(memory, array)
+def test_any_array(both: Both, array: Array) -> None:
+    both.journey(array)
 
 
 @QUICK
+@seed(SEED)
 @given(st.data())
 def test_any_region(memory: ndferry.Client, data: st.DataObject) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9))

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"ndferry/array"
 	"ndferry/store"
 	"ndferry/wire/codec"
@@ -19,7 +17,7 @@ func (s *suite) repeatSample(name string, seed uint64, digest store.DigestKind, 
 	s.Helper()
 	x = NewSample(s, name, "<f4", array.Shape{95, 30}, array.Shape{10, 30}, nil, digest, seed)
 	x.Sparse = true
-	x.Meta.Fill = jsontext.Value("1.5")
+	x.Meta.Fill = []byte("1.5")
 	grid, err := x.Meta.Grid()
 	if err != nil {
 		s.Fatal(err)

@@ -182,8 +182,8 @@ def make_layout(
     if len(shape) > MAX_AXES:
         raise LimitError(f"array: {len(shape)} axes, {MAX_AXES} are allowed (§8)")
     nbytes = item.itemsize * math.prod(shape)
-    if item.itemsize * math.prod(max(1, n) for n in shape) > MAX_ARRAY_BYTES:
-        raise LimitError(f"array: shape {shape} of {text[:80]} has over 2^62 bytes (§8)")
+    if item.itemsize * math.prod(max(1, n) for n in shape) > 1 << 62:
+        raise LimitError(f"array: shape {shape} of {text[:80]}: more than strides can say")
     if cell is None:
         cell = default_cell(shape, item.itemsize, order)
     elif len(cell) != len(shape) or any(c < 1 for c in cell):
@@ -195,6 +195,8 @@ def make_layout(
     stored_cell = tuple(cell[axis] for axis in order)
     grid = tuple(-(-n // c) for n, c in zip(stored_shape, stored_cell, strict=True))
     cells = math.prod(grid)
+    if cells * cell_bytes > MAX_ARRAY_BYTES:
+        raise LimitError(f"array: {cells} chunks of {cell_bytes} bytes: over 2^53 in all (§8)")
     if cells > MAX_CELLS:
         raise LimitError(f"array: {cells} chunks, 2^32 - 1 are allowed: use larger ones (§8)")
     return Layout(

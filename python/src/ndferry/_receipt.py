@@ -104,7 +104,7 @@ class Stat:
 
 
 class UncheckedWarning(UserWarning):
-    """An array that another program wrote into the store was read: nothing was recorded that it could be checked with."""
+    """An array was read that another program wrote into the store: nothing was recorded to check it with."""
 
 
 def warn_unchecked(stat: Stat | None) -> None:
