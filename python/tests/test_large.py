@@ -1,4 +1,4 @@
-"""More than 2**31 elements, by hand: ``make exact-large``. Some 10 GB of disk and 5 GB of memory, and a minute or two."""
+"""More than 2**31 elements, by hand: ``make exact-large``. It takes 10 GB of disk and 5 GB of memory."""
 
 from __future__ import annotations
 
