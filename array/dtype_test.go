@@ -121,8 +121,8 @@ func FuzzParseDType(f *testing.F) {
 			t.Fatalf("%q: %v became %v, %v", in, d, again, err)
 		}
 		stored := d.Stored()
-		zarr, err := ParseZarrType(stored.AppendZarrType(nil), d.BigEndian())
-		if err != nil || !zarr.Equal(stored) || d.ItemSize() > 0 && !stored.Equal(d) {
+		zarr, err := ParseZarrType(stored.AppendZarrType(nil), stored.BigEndian())
+		if err != nil || !zarr.Equal(stored) || d.ItemSize() > 0 && d.Kind() != Complex && !stored.Equal(d) {
 			t.Fatalf("%q: through Zarr %v, %v", in, zarr, err)
 		}
 		numpy, err := ParseNumPy(d.AppendNumPy(nil))

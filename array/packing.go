@@ -21,7 +21,7 @@ func (d DType) Packing() Packing {
 	p := Packing{size: d.ItemSize(), stored: s.ItemSize()}
 	switch {
 	case d.size == 0:
-	case s.kind == Struct:
+	case s.kind == Struct, d.kind == Complex:
 		p.add(d, s, 0, 0)
 	default:
 		p.moves = []move{{0, 0, p.size, 0}}

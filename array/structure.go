@@ -78,9 +78,11 @@ func newSubarray(base DType, shape []int) (DType, error) {
 }
 
 // Stored returns the type in which elements travel and rest, which is one that
-// Zarr has (spec/WIRE.md §5.1): d itself for scalars; structures packed, in one
-// byte order; raw bytes for structures with fields that overlap, have no bytes
-// or are arrays; one byte for a character for types without bytes.
+// Zarr has (spec/WIRE.md §5.9): d itself for scalars; complex numbers in
+// little-endian order (a reader takes the halves of others for one another);
+// structures packed, in one byte order; raw bytes for structures with fields
+// that overlap, have no bytes or are arrays; one byte for a character for types
+// without bytes.
 func (d DType) Stored() DType {
 	switch {
 	case d.kind == Struct && d.size > 0 && d.packable():
@@ -97,8 +99,30 @@ func (d DType) Stored() DType {
 		return one
 	case d.kind == Struct, d.kind == Raw:
 		return DType{kind: Raw, size: d.size}
+	case d.kind == Complex:
+		return d.withOrder(false)
 	}
 	return d
+}
+
+// Exact returns the type that numpy, the exact dtype (ParseNumPy), says of
+// elements that are stored as stored; without numpy it is that type itself. It
+// refuses two that do not belong together.
+func Exact(numpy []byte, stored DType) (DType, error) {
+	if numpy == nil {
+		if stored.kind == Complex && stored.big {
+			return DType{}, fmt.Errorf("array: %w: %v is stored in little-endian order, and numpy says which it has", ErrUnsupportedDType, stored)
+		}
+		return stored, nil
+	}
+	d, err := ParseNumPy(numpy)
+	if err != nil {
+		return DType{}, err
+	}
+	if s := d.Stored(); !s.Equal(stored) {
+		return DType{}, fmt.Errorf("numpy says %v, which is stored as %v, and array %v", d, s, stored)
+	}
+	return d, nil
 }
 
 // packable reports whether the fields can be told apart by Zarr's struct.

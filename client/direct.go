@@ -270,11 +270,9 @@ func (in *incoming) begin(b []byte) error {
 	if order == nil {
 		order = array.COrder(len(meta.Shape))
 	}
-	dtype := meta.DType
-	if m.NumPy != nil { // Describe has compared it with what travels
-		if dtype, err = array.ParseNumPy(m.NumPy); err != nil {
-			return wire.NewFailure(wire.CodeInvalid, err.Error())
-		}
+	dtype, err := array.Exact(m.NumPy, meta.DType)
+	if err != nil {
+		return wire.NewFailure(wire.CodeInvalid, err.Error())
 	}
 	st := &Stat{
 		Name: m.Name, ID: m.ID, DType: dtype, Stored: meta.DType, Shape: meta.Shape, Order: order, Chunks: meta.Cell, Codec: store.CodecName(meta),

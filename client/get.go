@@ -380,14 +380,9 @@ func readMeta(b []byte) (*Stat, *array.Meta, error) {
 	if order == nil {
 		order = array.COrder(len(z.Meta.Shape))
 	}
-	dtype := z.Meta.DType
-	if m.NumPy != nil {
-		if dtype, err = array.ParseNumPy(m.NumPy); err != nil {
-			return nil, nil, err
-		}
-		if !dtype.Stored().Equal(z.Meta.DType) {
-			return nil, nil, wire.Failf(wire.CodeProtocol, "META: numpy says %v, which is stored as %v, and array %v", dtype, dtype.Stored(), z.Meta.DType)
-		}
+	dtype, err := array.Exact(m.NumPy, z.Meta.DType)
+	if err != nil {
+		return nil, nil, wire.Failf(wire.CodeProtocol, "META: %v", err)
 	}
 	st := &Stat{
 		Name: m.Name, ID: m.ID, DType: dtype, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,

@@ -127,7 +127,7 @@ def receive(sock):
                     raise Refused(problem or "cancelled, or cells are missing")
                 digest = {"kind": put.get("digest", "crc32c")}
                 if digest["kind"] == "sha256":  # §5.7
-                    head = "\n".join(["ndferry root 1", put["numpy"], *layout.head, ""]).encode()
+                    head = "\n".join(["ndferry root 1", put["numpy"].replace(">c", "<c"), *layout.head, ""]).encode()
                     digest["root"] = hashlib.sha256(head + b"".join(v for _, v in sorted(leaves.items()))).hexdigest()
                     if digest["root"] != json.loads(payload)["root"]:
                         raise Refused("the sha256 root is not the sender's")

@@ -44,14 +44,8 @@ func (m *PutMessage) Describe() (*array.Meta, error) {
 		return invalid(fmt.Errorf("attributes belong into the member of their own"))
 	}
 	meta.Attributes = nil
-	if m.NumPy != nil {
-		d, err := array.ParseNumPy(m.NumPy)
-		if err != nil {
-			return invalid(err)
-		}
-		if !d.Stored().Equal(meta.DType) {
-			return invalid(fmt.Errorf("numpy says %v, which travels as %v, and array %v", d, d.Stored(), meta.DType))
-		}
+	if _, err := array.Exact(m.NumPy, meta.DType); err != nil {
+		return invalid(err)
 	}
 	if m.Attributes != nil {
 		if err := array.CheckAttributes([]byte(*m.Attributes)); err != nil {

@@ -108,6 +108,8 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 def make(dtype: np.dtype[Any], shape: tuple[int, ...], seed: int = 1) -> Array:
     """An array of arbitrary bits: NaN with payloads, NaT, both zeros, text of arbitrary code points."""
+    if len(shape) > 60:  # NumPy's own limit would be in the way
+        return make(dtype, tuple(n for n in shape if n != 1), seed).reshape(shape)
     rng = np.random.default_rng(seed)
     holder: Array = np.zeros(shape, np.dtype([("", dtype)]))
     _scramble(holder, rng)

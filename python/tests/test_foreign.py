@@ -36,6 +36,9 @@ def written() -> Iterator[tuple[str, Array, dict[str, Any]]]:
     both = [TransposeCodec(order=(1, 2, 0))]
     yield "sharded and transposed", BLOCK, {"chunks": (10, 10, 7), "shards": (20, 30, 7), "filters": both}
     yield "big-endian", BLOCK, {"chunks": (7, 50, 7), "serializer": BytesCodec(endian="big"), "compressors": None}
+    swapped = PLANE.astype(">c16") * (1 - 3j)
+    serializer = BytesCodec(endian="big")
+    yield "big-endian complex", swapped, {"chunks": (30, 20), "serializer": serializer, "fill_value": 1 - 2j}
     yield "0-d", np.array(3.5), {}
     yield "empty", np.zeros((0, 3)), {"chunks": (1, 3)}
     yield "bytes", np.array([[b"ab", b"c"]] * 9, "S3"), {"chunks": (4, 2)}

@@ -294,6 +294,9 @@ def arrays(put: dict[str, Any]) -> Iterator[dict[str, Any]]:
         fill = {"b": False, "f": 0.0, "c": [0.0, 0.0]}.get(descr[1], 0)
         return put | {"array": metadata(data_type=data_type, codecs=list(codecs), fill_value=fill), "numpy": descr}
 
+    def no(name: str, expect: str, value: dict[str, Any], section: str = "5.6") -> dict[str, Any]:
+        return refused(f"array-{name}", section, "PUT", f"{expect} json", value)
+
     big = {"name": "bytes", "configuration": {"endian": "big"}}
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     none = {"name": "bytes"}
@@ -306,6 +309,10 @@ def arrays(put: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield valid(f"array-{data_type}", "5.6", "PUT", plain(data_type, f"|{letter}1", none))
             continue
         yield valid(f"array-{data_type}", "5.6", "PUT", plain(data_type, f"<{letter}{size}", little))
+        if letter == "c":
+            yield valid(f"array-{data_type}-big", "5.9", "PUT", plain(data_type, f">{letter}{size}", little))
+            yield no(f"{data_type}-big-endian", "invalid", plain(data_type, f">{letter}{size}", big), "5.9")
+            continue
         yield valid(f"array-{data_type}-big", "5.6", "PUT", plain(data_type, f">{letter}{size}", big))
     transpose = {"name": "transpose", "configuration": {"order": [1, 0]}}
     yield valid("array-fortran", "5.6", "PUT", of(codecs=[transpose, little]))
@@ -317,9 +324,6 @@ def arrays(put: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield valid("array-dimension-names", "5.6", "PUT", of(dimension_names=["y", None]))
     edge = of(shape=[5, 7], chunk_grid=chunk_shape(2, 3))
     yield valid("array-block-grid", "5.6", "PUT", edge)
-
-    def no(name: str, expect: str, value: dict[str, Any], section: str = "5.6") -> dict[str, Any]:
-        return refused(f"array-{name}", section, "PUT", f"{expect} json", value)
 
     yield no("shape-negative", "protocol|invalid", of(shape=[-4, 6]))
     yield no("shape-float", "protocol|invalid", of(shape=[4.5, 6]))

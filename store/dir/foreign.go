@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,9 @@ type foreignArray struct {
 	grid array.Grid // of the cells that are served
 	size int        // bytes of such a cell
 	item int
+
+	packing array.Packing // of elements that are served in another byte order
+	packs   bool
 
 	mu    sync.Mutex
 	shard shardIndex // guarded by mu: of the shard that was read last
@@ -72,6 +76,11 @@ func (s *Store) openForeign(name string) (*foreignArray, error) {
 		return nil, fmt.Errorf("%w: chunks of %v, at most %d bytes are read", store.ErrInvalid, z.Cell, maxForeignChunk)
 	}
 	meta := array.Meta{Shape: z.Shape, DType: z.DType, Order: z.Order, Fill: z.Fill, DimNames: z.DimNames}
+	numpy := ""
+	if z.DType.Kind() == array.Complex && z.DType.BigEndian() { // which is served as it travels
+		numpy, meta.DType, a.packing = string(z.DType.AppendNumPy(nil)), z.DType.Stored(), z.DType.Packing()
+		a.packs = true
+	}
 	meta.Cell = servedCell(z)
 	if meta.DimNames == nil {
 		meta.DimNames = make([]array.DimName, len(z.Shape))
@@ -89,13 +98,13 @@ func (s *Store) openForeign(name string) (*foreignArray, error) {
 	if attributes == nil {
 		attributes = []byte("{}")
 	}
-	cells, bytes, err := store.Sizes(&meta)
+	cells, total, err := store.Sizes(&meta)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", store.ErrInvalid, err)
 	}
-	a.info.Spec = store.Spec{Name: name, Meta: meta, Attributes: attributes, Digest: store.DigestNone}
+	a.info.Spec = store.Spec{Name: name, Meta: meta, NumPy: numpy, Attributes: attributes, Digest: store.DigestNone}
 	a.info.Receipt = store.Receipt{
-		Name: name, Bytes: bytes, StoredBytes: bytes, Cells: cells, Codec: "none",
+		Name: name, Bytes: total, StoredBytes: total, Cells: cells, Codec: "none",
 		Digest: store.DigestNone, Durability: store.Durable, Created: stat.Modified.UTC(),
 	}
 	return a, nil
@@ -176,6 +185,9 @@ func (a *foreignArray) read(ctx context.Context, index int, dst []byte) error {
 			}
 			array.CopyRegion(cell, to, a.chunk, from, common.Count, a.item)
 		}
+	}
+	if a.packs {
+		a.packing.Pack(dst, bytes.Clone(dst))
 	}
 	return nil
 }

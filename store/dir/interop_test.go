@@ -73,7 +73,7 @@ func TestInterop(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(base, bytes), x.Whole, 0o666); err != nil {
 				t.Fatal(err)
 			}
-			items = append(items, item{x.Name, dtype, class.shape, class.cell, grid.Order(), grid.Slabs(), grid.PaddedShape(), array.ShardKey(len(class.shape)), string(x.Attributes), bytes})
+			items = append(items, item{x.Name, x.Meta.DType.String(), class.shape, class.cell, grid.Order(), grid.Slabs(), grid.PaddedShape(), array.ShardKey(len(class.shape)), string(x.Attributes), bytes})
 		}
 	}
 	text, err := json.Marshal(items)

@@ -140,7 +140,7 @@ func NewSample(t testing.TB, name, dtype string, shape, cell array.Shape, order 
 	}
 	s := &Sample{Spec: store.Spec{
 		Name: name, NumPy: `"` + d.String() + `"`, Digest: digest, Attributes: []byte(`{"unit": "K", "scale": 1.10}`),
-		Meta: array.Meta{DType: d, Shape: shape, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))},
+		Meta: array.Meta{DType: d.Stored(), Shape: shape, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))},
 	}}
 	unlike := fnv.New64a()
 	fmt.Fprint(unlike, name, dtype, digest)

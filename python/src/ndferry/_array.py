@@ -317,7 +317,7 @@ def parse_array(metadata: Any, numpy: Any) -> tuple[Layout, str]:
     order, endian, codec = _parse_codecs(meta.get("codecs"), len(shape))
     item = _dtype.parse_zarr_type(meta.get("data_type"), endian)
     dtype = item if numpy is None else _dtype.from_json(numpy)
-    if numpy is not None and _dtype.stored_of(dtype) != item:
+    if (numpy is not None or item.kind == "c") and _dtype.stored_of(dtype) != item:
         raise InvalidError(f"array: numpy says {str(numpy)[:80]!r}, the Zarr metadata {item!r} (§5.1)")
     return make_layout(_dtype.text_of(dtype), shape, order, cell), codec
 
