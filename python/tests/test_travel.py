@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,31 @@ def test_one_row_of_a_large_broadcast(counted: Counted) -> None:
     assert back.shape == array.shape
     assert all(np.array_equal(line, row) for line in back[::50])
     assert bool((back == row).all())
+
+
+VIEWS: dict[str, tuple[Any, int]] = {
+    "transposed": (lambda a: a.transpose(1, 0), 1 << 20),
+    "strided": (lambda a: a[:, ::2], 5 << 20),
+    "backwards": (lambda a: a[::-1, ::-1], 5 << 20),
+    "every other, transposed": (lambda a: a[::2, ::2].T, 5 << 20),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_gathered_in_bounded_memory(server: Server, name: str) -> None:
+    view, most = VIEWS[name]
+    array = view(np.arange(1 << 23, dtype="<i8").reshape(1 << 11, 1 << 12))  # 64 MiB in cells of 4
+    with ndferry.connect(server.addr, timeout=20) as c:
+        c.put("warm", np.zeros(3))
+        tracemalloc.start()
+        try:
+            c.put("a", array)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        print(f"{name}: {peak / (1 << 20):.1f} MiB for {array.nbytes / (1 << 20):.0f}")
+        assert peak < most
+        assert np.array_equal(c.get("a"), array)
 
 
 def nested(depth: int) -> dict[str, Any]:
