@@ -36,6 +36,7 @@ type PutOptions struct {
 	Shuffle    string      // auto (default: byte for elements of 2 to 255 bytes), none, byte or bit
 	LinkRate   float64     // bytes a second of the connection, for auto; default what was measured, or 1 Gbit/s, or none on this machine
 	Attributes []byte      // the text of a JSON object
+	Dims       []string    // names of the axes, "" for none; default NAME_0, …, of the last part of the array's name
 	IfAbsent   bool        // fail with ErrConflict when the name is taken
 	Relaxed    bool        // do not wait for the disk: a crash of the server's system or power may lose the array
 	Resume     bool        // go on with what the server has of this ID, and let it keep what it gets when this fails
@@ -143,7 +144,7 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 		src = &packedSource{Source: src, packing: packing}
 	}
 	u := &upload{src: src, opts: opts}
-	u.meta = array.Meta{Shape: shape, DType: stored, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))}
+	u.meta = array.Meta{Shape: shape, DType: stored, Cell: cell, Order: order, DimNames: opts.dimNames(name, len(shape))}
 	text, err := u.meta.AppendWire(nil)
 	if err != nil {
 		return nil, err
@@ -182,6 +183,18 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 		u.msg.Attributes = &text
 	}
 	return u, nil
+}
+
+// dimNames is what the user calls the axes; their number is checked with the rest of the description.
+func (o *PutOptions) dimNames(name string, axes int) []array.DimName {
+	if o.Dims == nil {
+		return array.DefaultDimNames(name, axes)
+	}
+	names := make([]array.DimName, len(o.Dims))
+	for i, dim := range o.Dims {
+		names[i] = array.DimName{Name: dim, Null: dim == ""}
+	}
+	return names
 }
 
 // cut makes what follows from the grid of cells.

@@ -43,6 +43,7 @@ type putFlags struct {
 	codec    codecFlags
 	digest   string
 	attrs    []string
+	dims     []string
 	ifAbsent bool
 	dtype    string
 
@@ -99,6 +100,7 @@ func (f *putFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.chunk, "chunk", "target size of a chunk, at most "+formatSize(client.MaxChunk))
 	f.codec.add(cmd)
 	cmd.Flags().StringVar(&f.digest, "digest", client.CRC32C, "what is recorded of each chunk: crc32c or sha256")
+	cmd.Flags().StringSliceVar(&f.dims, "dims", nil, "`NAMES` of the axes: time,y,x; one that is empty has none")
 	cmd.Flags().StringArrayVar(&f.attrs, "attr", nil, "attribute `KEY=VALUE`; the value is JSON, or else a string; may be repeated")
 }
 
@@ -131,7 +133,7 @@ func (f *putFlags) options() (client.PutOptions, error) {
 		return client.PutOptions{}, err
 	}
 	opts := client.PutOptions{
-		ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, IfAbsent: f.ifAbsent,
+		ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, Dims: f.dims, IfAbsent: f.ifAbsent,
 		Relaxed: f.durability == "relaxed", Resume: f.resume != resumeOff, Retries: f.retries, Streams: f.streams,
 	}
 	err = f.codec.options(&opts)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -34,6 +35,7 @@ type statInfo struct {
 	Root        string         `json:"root,omitzero"`
 	Durability  string         `json:"durability"`
 	Created     time.Time      `json:"created"`
+	Dims        []*string      `json:"dims"` // names of the axes; null for one without
 	Attributes  jsontext.Value `json:"attributes"`
 }
 
@@ -64,6 +66,12 @@ func (a *app) printStat(st *client.Stat) error {
 		CodecWhy: st.CodecWhy, Ratio: ratio(st.Bytes, st.StoredBytes), Validated: st.Validated, Digest: st.Digest, Root: st.Root, Durability: st.Durability, Created: st.Created,
 		Attributes: slices.Clone(jsontext.Value(st.Attributes)),
 	}
+	info.Dims = make([]*string, len(st.DimNames))
+	for i, dim := range st.DimNames {
+		if !dim.Null {
+			info.Dims[i] = new(dim.Name)
+		}
+	}
 	if len(info.Attributes) == 0 {
 		info.Attributes = jsontext.Value("{}")
 	}
@@ -89,9 +97,19 @@ func (a *app) printStat(st *client.Stat) error {
 		row("durability", "%s", info.Durability)
 		row("created", "%s", info.Created.UTC().Format(time.RFC3339))
 		row("id", "%s", info.ID)
+		row("dims", "%s", dimsText(st.DimNames))
 		row("attributes", "%s", info.Attributes)
 		return table.Flush()
 	})
+}
+
+// dimsText is the names of the axes, as --dims takes them.
+func dimsText(dims []array.DimName) string {
+	names := make([]string, len(dims))
+	for i, dim := range dims {
+		names[i] = dim.Name
+	}
+	return strings.Join(names, ",")
 }
 
 func digestText(kind string) string {

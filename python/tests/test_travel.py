@@ -332,6 +332,13 @@ def test_attributes_of_the_command_line(server: Server, tmp_path: Path) -> None:
     with ndferry.connect(server.addr, timeout=20) as c:
         assert c.stat("a").attrs["i"] == 123456789012345678901234567890
         assert c.stat("a").attrs["s"] == "NaN"
+    named = [server.binary, "put", tmp_path / "a.npy", "named", "--addr", server.addr, "--dims"]
+    assert subprocess.run([*named, "time"], capture_output=True, timeout=60).returncode == 0
+    with ndferry.connect(server.addr, timeout=20) as c:
+        assert c.open("named").dims == ("time",)
+    shown = subprocess.run([server.binary, "stat", "named", "--addr", server.addr], capture_output=True, text=True)
+    assert re.search(r"^dims +time$", shown.stdout, re.MULTILINE)
+    assert subprocess.run([*named, "time,y"], capture_output=True, timeout=60).returncode == 2
     refused = put(f"d=[{deep}]")
     assert refused.returncode in (2, 8)
     assert "deep" in refused.stderr or "depth" in refused.stderr or "nest" in refused.stderr
