@@ -330,3 +330,13 @@ def test_attributes_and_dims(memory: ndferry.Client) -> None:
         memory.put("m/at", np.zeros(2), attrs={"a": float("nan")})
     with pytest.raises(ndferry.InvalidError):
         memory.put("m/at", np.zeros(2), dims=("a", "b"))
+
+
+@pytest.mark.parametrize("chunks", [(0, 1), (1, -1), (1,), (1.5, 1), "xy", ("1", 1), 1.0, None], ids=str)
+def test_chunks(memory: ndferry.Client, chunks: Any) -> None:
+    if chunks is None:
+        memory.put("m/ch", np.zeros((5, 7)), chunks=(np.int64(2), 3))  # any regular grid
+        assert memory.open("m/ch").chunks == (2, 3)
+        return
+    with pytest.raises(ndferry.InvalidError, match="chunks"):
+        memory.put("m/ch", np.zeros((5, 7)), chunks=chunks)

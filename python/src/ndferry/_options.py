@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import operator
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +69,10 @@ class Options:
         """`chunks` as a shape."""
         if self.chunks is None:
             return None
-        return tuple(map(int, (self.chunks,) if isinstance(self.chunks, int) else self.chunks))
+        try:
+            return tuple(map(operator.index, (self.chunks,) if isinstance(self.chunks, int) else self.chunks))
+        except TypeError:
+            raise InvalidError(f"chunks {str(self.chunks)[:80]!r}: not an integer for each axis") from None
 
     @property
     def attributes(self) -> str:
