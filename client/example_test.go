@@ -103,3 +103,45 @@ func ExampleClient_List() {
 	// run8/frames |u1 (4,) 4
 	// run8/frames (4,) crc32c {}
 }
+
+// A row that is repeated 500 times travels once, and a part of it is read from its end.
+func ExampleView() {
+	addr, stop := startServer()
+	defer stop()
+	ctx := context.Background()
+	c, err := client.Dial(ctx, addr, client.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	dtype, err := array.ParseDType("|u1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	row := make([]byte, 100_000)
+	for i := range row {
+		row[i] = byte(i % 251)
+	}
+	rows, err := client.NewView(dtype, array.Shape{500, len(row)}, array.Strides{0, 1}, 0, row)
+	if err != nil {
+		log.Fatal(err)
+	}
+	receipt, err := c.PutFrom(ctx, "rows", rows, client.PutOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(receipt.Bytes, "bytes,", receipt.StoredBytes, "stored")
+
+	region, shape, err := array.ParseRegion("499, 4:0:-1", rows.Shape)
+	if err != nil {
+		log.Fatal(err)
+	}
+	part, err := c.Read(ctx, "rows", region, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(shape, part.Data)
+	// Output:
+	// 50000000 bytes, 100000 stored
+	// (4,) [4 3 2 1]
+}
