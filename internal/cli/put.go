@@ -259,6 +259,16 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 		a.log.Info("put: going on with what was interrupted; --resume off begins anew", "id", t.ID)
 	}
 	r, err := c.PutFrom(ctx, name, src, opts)
+	if err == nil && resumed {
+		a.noteStoredBefore(ctx, c, r)
+	}
+	if failed := t.settled(); failed != nil {
+		a.log.Warn("put: an interruption will not be remembered", "err", failed)
+		resumed = false
+		if err != nil {
+			return nil, err
+		}
+	}
 	if resumed && !opts.IfAbsent && errors.Is(err, client.ErrConflict) {
 		// The codec that auto chooses may be another one today: the transfer begins anew.
 		if err := t.renew(); err != nil {
@@ -274,6 +284,17 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 		a.log.Warn("put: cannot forget the transfer", "err", failed)
 	}
 	return r, err
+}
+
+// noteStoredBefore warns when what an earlier attempt stored, without being told so, has lost its name since: a receipt is never given twice.
+func (a *app) noteStoredBefore(ctx context.Context, c *client.Client, r *client.Receipt) {
+	const advice = "; --resume off stores the file again"
+	switch st, err := c.Stat(ctx, r.Name); {
+	case errors.Is(err, client.ErrNotFound):
+		a.log.Warn("put: an earlier attempt had stored this array, and it was deleted since"+advice, "created", r.Created)
+	case err == nil && st.ID != r.ID:
+		a.log.Warn("put: an earlier attempt had stored this array, and another one took its name since"+advice, "created", r.Created)
+	}
 }
 
 // sourceCloser is a source of an array that holds a file.
