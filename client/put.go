@@ -38,7 +38,15 @@ type PutOptions struct {
 	Resume     bool        // go on with what the server has of this ID, and let it keep what it gets when this fails
 	Retries    int         // attempts after the first, when the connection breaks or the server says that it may work later
 	Streams    int         // connections to use, 1 to MaxStreams, when the server takes them; default 1. More than 1 implies Resume for as long as the call lasts
+	Leaves     Leaves      // with SHA256: what is known of chunks and need not be hashed again; default nothing
 	Progress   func(done, total int64)
+}
+
+// Leaves remembers the leaves (spec/WIRE.md §5.7) of a source between Puts with the same ID, also of different processes. It must forget
+// them when the source changes. Its methods are called from several goroutines.
+type Leaves interface {
+	Leaf(cell int) (leaf [32]byte, ok bool)
+	Keep(cell int, leaf [32]byte)
 }
 
 // DefaultChunk is the target size of a chunk in raw bytes; a chunk has at most MaxChunk.
@@ -155,6 +163,9 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	case "", CRC32C:
 	case SHA256:
 		u.leaves, u.hashed = make([][32]byte, u.grid.Len()), make([]bool, u.grid.Len())
+		for i := 0; opts.Leaves != nil && i < len(u.leaves); i++ {
+			u.leaves[i], u.hashed[i] = opts.Leaves.Leaf(i)
+		}
 	default:
 		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
 	}

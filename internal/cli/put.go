@@ -258,6 +258,14 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 	if opts.ID = t.ID; resumed {
 		a.log.Info("put: going on with what was interrupted; --resume off begins anew", "id", t.ID)
 	}
+	if opts.Digest == client.SHA256 {
+		known, err := openLeaves(t.leaves(), t.ID)
+		if err != nil {
+			return nil, err
+		}
+		defer known.Close()
+		opts.Leaves = known
+	}
 	r, err := c.PutFrom(ctx, name, src, opts)
 	if err == nil && resumed {
 		a.noteStoredBefore(ctx, c, r)
@@ -274,7 +282,7 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 		if err := t.renew(); err != nil {
 			return nil, err
 		}
-		opts.ID = t.ID
+		opts.ID, opts.Leaves = t.ID, nil
 		r, err = c.PutFrom(ctx, name, src, opts)
 	}
 	if err != nil && resumable(err) {

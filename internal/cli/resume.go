@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json"
@@ -236,8 +237,14 @@ func (t *begunPut) renew() error {
 	return t.write(filepath.Dir(t.path))
 }
 
+// leaves is the file of what is known of chunks. With resumeVerify the file was read as a whole, and is as it was.
+func (t *begunPut) leaves() string { return strings.TrimSuffix(t.path, ".json") + ".leaves" }
+
 // end forgets the transfer.
 func (t *begunPut) end() error {
+	if err := removeLeaves(t.leaves()); err != nil {
+		return err
+	}
 	if err := os.Remove(t.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
