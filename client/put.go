@@ -24,7 +24,7 @@ const (
 
 // PutOptions say how an array is stored. The zero value works.
 type PutOptions struct {
-	ID         wire.ID     // of the transfer; default a random one. Asking again with the same id is safe and stores once
+	ID         wire.ID     // of the transfer; default a random one. Asking again with the same id is safe and stores once: the receipt is that of the commit, also when the array was replaced or deleted since
 	Cell       array.Shape // shape of a chunk; default by array.DefaultCell
 	ChunkBytes int         // target size of a chunk when Cell is nil, raw bytes; default DefaultChunk
 	Digest     string      // CRC32C (default) or SHA256

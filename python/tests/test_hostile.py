@@ -318,6 +318,9 @@ def test_newer_frames(tmp_path: Path) -> None:
     ):
         place = tmp_path / str(i)
         place.mkdir()
-        with serving(place, lambda sock, data=data: sock.sendall(data)) as addr:  # type: ignore[misc]
-            with pytest.raises(ndferry.ProtocolError, match=says):
-                ndferry.connect(addr, timeout=20, retries=0)
+
+        def script(sock: socket.socket, data: bytes = data) -> None:
+            sock.sendall(data)
+
+        with serving(place, script) as addr, pytest.raises(ndferry.ProtocolError, match=says):
+            ndferry.connect(addr, timeout=20, retries=0)

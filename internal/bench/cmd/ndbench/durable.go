@@ -20,7 +20,7 @@ var durable = bench.Scenario{
 	Doc:  "an array of a file to the disk: durable and relaxed put over TCP, dd, np.save, rsync, scp, zarr; resume",
 	New: func(f *flag.FlagSet) func() ([]bench.Side, error) {
 		size := f.Int("size", 1<<30, "bytes of the array, float32")
-		sides := f.String("sides", "dd,durable,relaxed,np.save", "what to compare; np.save-fsync, rsync, scp, zarr, resume-put, get, resume-get too")
+		sides := f.String("sides", "dd,durable,relaxed,np.save", "what to compare; np.save-fsync, durable-once and relaxed-once (nothing to resume), memory, rsync, scp, zarr, resume-put, get, resume-get too")
 		dir := f.String("dir", ".cache/bench-durable", "on the file system to measure; must not exist")
 		file := f.String("file", "/dev/shm/ndferry-durable.npy", "the array, made when it is missing, and kept")
 		bin := f.String("bin", "bin", "where ndferry is")
@@ -48,10 +48,13 @@ var durable = bench.Scenario{
 				}}
 				side.Client = bench.Proc{Path: *python, Args: []string{"bench/peers/durable.py", name, *file, *dir, addr, ndferry},
 					Env: []string{"XDG_STATE_HOME=" + filepath.Join(*dir, "home"), "TMPDIR=" + *dir}}
+				store := filepath.Join(*dir, "store-"+name)
 				switch name {
-				case "durable", "relaxed", "resume-put", "get", "resume-get":
-					side.Servers = []bench.Proc{{Path: ndferry, ReadyLine: "serving",
-						Args: []string{"serve", "--store", filepath.Join(*dir, "store-"+name), "--listen", addr}}}
+				case "memory":
+					store = "mem:"
+					fallthrough
+				case "durable", "relaxed", "durable-once", "relaxed-once", "resume-put", "get", "resume-get":
+					side.Servers = []bench.Proc{{Path: ndferry, ReadyLine: "serving", Args: []string{"serve", "--store", store, "--listen", addr}}}
 				}
 				list = append(list, side)
 			}
