@@ -141,12 +141,15 @@ func (p *part) begin(s *NPYSink, st *Stat) error {
 		return err
 	}
 	if why == "" && !p.off {
-		kept, why := p.check(s, identity)
+		before := p.kept()
+		kept, how := p.check(s, identity)
 		if kept > 0 {
-			p.note(fmt.Sprintf("going on with %d of %d chunks that came before (%s)", kept, len(p.cells), why))
+			p.note(fmt.Sprintf("going on with %d of %d chunks that came before (%s)", kept, len(p.cells), how))
 			return nil
 		}
-		p.note("what came before is not in the file any more: it comes anew")
+		if before > 0 {
+			p.note("what came before is not in the file any more: it comes anew")
+		}
 	} else if p.had && why != "" {
 		p.note(why)
 	}

@@ -196,7 +196,7 @@ def main() -> None:
         np.save(file, rng.standard_normal(int(sys.argv[3]) // 4, dtype=np.float32))
         return
     top, addr, ndferry = sys.argv[3:]
-    place = Path(top) / f"durable-{os.getpid()}"
+    place = Path(top).resolve() / f"durable-{os.getpid()}"
     place.mkdir()
     os.sync()
     ways: dict[str, Callable[[], float]] = {
