@@ -266,9 +266,14 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 		defer known.Close()
 		opts.Leaves = known
 	}
+	if resumed {
+		opts.Confirm = t.confirm
+	}
 	r, err := c.PutFrom(ctx, name, src, opts)
-	if err == nil && resumed {
-		a.noteStoredBefore(ctx, c, r)
+	if err == nil && resumed && !t.asked { // the receipt of an earlier attempt
+		if err = t.confirm(); err == nil {
+			a.noteStoredBefore(ctx, c, r)
+		}
 	}
 	if failed := t.settled(); failed != nil {
 		a.log.Warn("put: an interruption will not be remembered", "err", failed)
@@ -277,12 +282,13 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 			return nil, err
 		}
 	}
-	if resumed && !opts.IfAbsent && errors.Is(err, client.ErrConflict) {
-		// The codec that auto chooses may be another one today: the transfer begins anew.
+	if resumed && (errors.Is(err, errChanged) || !opts.IfAbsent && errors.Is(err, client.ErrConflict)) {
+		// The file was changed, or the codec that auto chooses is another one today: the transfer begins anew.
+		a.log.Info("put: what was interrupted is of no use: it begins anew", "why", err)
 		if err := t.renew(); err != nil {
 			return nil, err
 		}
-		opts.ID, opts.Leaves = t.ID, nil
+		opts.ID, opts.Leaves, opts.Confirm = t.ID, nil, nil
 		r, err = c.PutFrom(ctx, name, src, opts)
 	}
 	if err != nil && resumable(err) {

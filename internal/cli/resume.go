@@ -51,7 +51,13 @@ type begunPut struct {
 	file    string
 	chunk   int
 	sampled chan error // of remember; nil when the transfer was remembered before
+	checked chan error // of compare, when it was
+	verdict error      // of compare, once confirm has been called
+	asked   bool       // confirm has been called
 }
+
+// errChanged is what confirm returns when samples of the file are not what they were.
+var errChanged = errors.New("the file is not the one that was begun")
 
 // sample is the leaf (spec/WIRE.md §5.7) of a chunk of the file.
 type sample struct {
@@ -95,7 +101,11 @@ func (a *app) beginTransfer(server, name, file, how string, opts *client.PutOpti
 	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %d", server, name, now.Device, now.Inode))
 	now.path = filepath.Join(dir, hex.EncodeToString(key[:16])+".json")
 	if old := readTransfer(now.path); old != nil && old.same(&now) {
-		old.path = now.path
+		old.path, old.file, old.chunk = now.path, now.file, now.chunk
+		if now.Whole == "" {
+			old.checked = make(chan error, 1)
+			go func() { old.checked <- old.compare() }() // while what is missing is on its way: confirm waits for it
+		}
 		return old, true, nil
 	}
 	rand.Read(now.ID[:])
@@ -129,21 +139,35 @@ func readTransfer(path string) *begunPut {
 	return &t
 }
 
-// same tells that the transfer was of the file that is there now.
+// same tells that the transfer was of the file that is there now, as far as the system says.
 func (t *begunPut) same(now *begunPut) bool {
 	if t.Server != now.Server || t.Name != now.Name || t.Options != now.Options ||
 		t.Device != now.Device || t.Inode != now.Inode || t.Size != now.Size || t.Time != now.Time || t.Change != now.Change {
 		return false
 	}
-	if now.Whole != "" {
-		return t.Whole == now.Whole
-	}
+	return now.Whole == "" || t.Whole == now.Whole
+}
+
+// compare makes the leaves of the samples again.
+func (t *begunPut) compare() error {
 	chunks := make([]int, len(t.Samples))
 	for i, s := range t.Samples {
 		chunks[i] = s.Chunk
 	}
-	found, err := leavesOf(now.file, now.chunk, chunks)
-	return err == nil && slices.Equal(found, t.Samples)
+	found, err := leavesOf(t.file, t.chunk, chunks)
+	if err == nil && !slices.Equal(found, t.Samples) {
+		err = errChanged
+	}
+	return err
+}
+
+// confirm tells that a transfer that was taken up is of the file as it was. It implements client.PutOptions.Confirm.
+func (t *begunPut) confirm() error {
+	if !t.asked && t.checked != nil {
+		t.verdict = <-t.checked
+	}
+	t.asked = true
+	return t.verdict
 }
 
 // remember takes samples of the file and writes down what is begun.
@@ -228,13 +252,13 @@ func (t *begunPut) write(dir string) error {
 	return os.Rename(temp, t.path)
 }
 
-// renew gives the transfer another id.
+// renew gives the transfer another id, and takes other samples.
 func (t *begunPut) renew() error {
 	if err := t.settled(); err != nil {
 		return err
 	}
 	rand.Read(t.ID[:])
-	return t.write(filepath.Dir(t.path))
+	return t.remember(filepath.Dir(t.path))
 }
 
 // leaves is the file of what is known of chunks. With resumeVerify the file was read as a whole, and is as it was.

@@ -131,7 +131,7 @@ func TestPutGoesOn(t *testing.T) {
 		{name: "verify finds a change", flag: "--resume=verify", change: true, secret: true, most: size + 1<<20},
 		{name: "changed", flag: "--resume=auto", change: true, most: size + 1<<20},
 		{name: "changed, and its time set back", flag: "--resume=auto", change: true, secret: true, most: size + 1<<20},
-		{name: "a leaf differs", flag: "--resume=auto", leaf: true, most: size + 1<<20},
+		{name: "a leaf differs", flag: "--resume=auto", leaf: true, most: size*3/2 + 2<<20}, // it is found while what is missing is sent
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			stop := start()
