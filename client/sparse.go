@@ -147,6 +147,7 @@ func (u *upload) planRepeats(repeated []bool, order array.Order) error {
 		if target == 0 {
 			target = DefaultChunk
 		}
+		u.opts.Leaves = nil // of another grid
 		u.meta.Cell = array.DefaultCell(inner, order, u.meta.DType.ItemSize(), target)
 		if err := u.cut(); err != nil {
 			return boundary{err}
