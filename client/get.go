@@ -371,25 +371,17 @@ func readMeta(b []byte) (*Stat, *array.Meta, error) {
 	if err := m.Check(); err != nil {
 		return nil, nil, err
 	}
-	z, err := array.ParseZarrArray(m.Array)
+	d, err := wire.Describe(m.Array, m.NumPy)
 	if err != nil {
 		return nil, nil, err
 	}
+	z := &d.Array
 	order := z.Meta.Order
 	if order == nil {
 		order = array.COrder(len(z.Meta.Shape))
 	}
-	dtype := z.Meta.DType
-	if m.NumPy != nil {
-		if dtype, err = array.ParseNumPy(m.NumPy); err != nil {
-			return nil, nil, err
-		}
-		if !dtype.Stored().Equal(z.Meta.DType) {
-			return nil, nil, wire.Failf(wire.CodeProtocol, "META: numpy says %v, which is stored as %v, and array %v", dtype, dtype.Stored(), z.Meta.DType)
-		}
-	}
 	st := &Stat{
-		Name: m.Name, ID: m.ID, DType: dtype, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
+		Name: m.Name, ID: m.ID, DType: d.DType, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
 		Codec: m.Codec, CodecWhy: m.CodecWhy, Validated: validated(m.Validated), Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Digest: m.Digest.Kind,
 		Attributes: []byte(m.Attributes), DimNames: z.Meta.DimNames, Durability: m.Durability, Created: m.Created,
 	}

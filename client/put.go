@@ -138,7 +138,7 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	}
 	u := &upload{src: src, opts: opts}
 	u.meta = array.Meta{Shape: shape, DType: stored, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))}
-	text, err := u.meta.AppendWire(nil)
+	text, err := u.meta.AppendWire(make([]byte, 0, 512))
 	if err != nil {
 		return nil, err
 	}
