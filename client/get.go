@@ -153,6 +153,7 @@ type download struct {
 	got     []bool
 	missing int
 	leaves  [][32]byte
+	hashing arrived                         // of leaves, those that are being made
 	decoder *decoder                        // nil with codec none
 	total   int64                           // raw bytes of the cells that are wanted
 	stored  int64                           // bytes of payloads that came
@@ -225,6 +226,7 @@ func (d *download) wanted() [][2]uint64 {
 const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
+	defer d.hashing.wait()
 	for {
 		h, _, err := c.next()
 		switch {
@@ -313,7 +315,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	}
 	d.came(i, len(memory))
 	if d.leaves != nil {
-		d.leaves[i] = sha256.Sum256(memory)
+		d.leafOf(i, memory, place != nil)
 	}
 	if place != nil {
 		memory = nil
