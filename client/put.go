@@ -111,6 +111,8 @@ type upload struct {
 	durable int         // how many of them it had when it was asked last, or said so since
 	again   []int       // cells that the other side asked for again
 	damages map[int]int // how often, in this attempt
+
+	regrouped int // how often connections besides the first broke
 }
 
 func newUpload(name string, src Source, opts PutOptions) (*upload, error) {

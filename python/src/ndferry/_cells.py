@@ -83,6 +83,7 @@ class Target:
         self.seen = np.zeros(layout.cells, np.bool_)  # the system gives pages of zeros only when they are touched
         self._kept = np.zeros(layout.cells, np.bool_)
         self.kept = 0
+        self.crowded = False
         self._damages: Counter[int] = Counter()
         self.leaves = np.zeros((layout.cells, 32), np.uint8) if digest else None
         self._stored = array.transpose(layout.order)
@@ -90,6 +91,10 @@ class Target:
         self._items = _array.as_items(self._stored, layout)
         self._direct = flat is not None
         self._bytes = np.empty(layout.cell_bytes, np.uint8) if flat is None else flat
+
+    def share(self) -> None:
+        """Several connections receive from now on: each cell gets memory of its own, where it has none in the array."""
+        self.crowded = not self._direct
 
     def expects(self, cell: int) -> bool:
         """Whether the cell is one of the array's that did not come yet; it has, then."""

@@ -60,6 +60,10 @@ class Download:
             return None
         return ranges
 
+    def is_of(self, id: str, layout: Layout) -> bool:
+        """Whether that is the array which comes."""
+        return self.target is not None and self._id == id and layout == self.target.layout
+
     def begin(self, id: str, stat: Stat, layout: Layout) -> Target:
         """Where the cells that META announces go.
 
@@ -69,7 +73,7 @@ class Download:
             It is not the array of the attempt before: the next one asks for all of it.
         """
         if self.target is not None:
-            if self._id == id and layout == self.target.layout:
+            if self.is_of(id, layout):
                 return self.target
             self.target = None
             raise TemporaryError(f"get {self.name!r}: the array was replaced while it was read", retryable=True)
@@ -86,7 +90,8 @@ class Receiving(Conversation):
         self, stream: int, target: Target | Part, codec: str, progress: Progress | None
     ) -> Operation[tuple[Header, int]]:
         """Receive the cells up to DONE, which is returned with the number of cells, and finish what threads do."""
-        if codec == "none" and (target.leaves is None or target.layout.cell_bytes < BESIDE):
+        small = target.leaves is None or target.layout.cell_bytes < BESIDE
+        if codec == "none" and small and not target.crowded:
             return (yield from self._receive_cells(stream, target, None, codec, progress))
         with Pipeline(finish=True) as pipeline:  # what came need not come again
             header, done = yield from self._receive_cells(stream, target, pipeline, codec, progress)
@@ -122,7 +127,8 @@ class Receiving(Conversation):
                     problem = None
             done += 1
             if problem is None and progress:
-                problem = call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
+                here = max(done, target.kept) if isinstance(target, Target) else done
+                problem = call(progress, min(layout.nbytes, here * layout.cell_bytes), layout.nbytes)
             if problem is not None:
                 yield from self._abandon(stream)
                 raise problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -45,6 +46,8 @@ class Upload:
         Cells that the server has, as it said last.
     again : list of int
         Cells that came damaged and were asked for again.
+    feed : iterator of int
+        While several connections send: gives each cell to one of them. None when there is one.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Upload:
         self.again: list[int] = []
         self._damages: Counter[int] = Counter()
         self._why = ""
+        self.feed: Iterator[int] | None = None
 
     def _cut(self, cell: tuple[int, ...] | None) -> Layout:
         return _array.make_layout(_dtype.text_of(self.array.dtype), self.array.shape, self._order, cell)
@@ -110,8 +114,8 @@ class Upload:
             self.leaves = np.zeros((self.layout.cells, 32), np.uint8)
             self.hashed = np.zeros(self.layout.cells, np.bool_)
 
-    def request(self) -> bytes:
-        """The payload of PUT, once it is settled."""
+    def request(self, *, join: bool = False) -> bytes:
+        """The payload of PUT, once it is settled; `join` on other connections than the first."""
         return _payloads.put_json(
             self.name,
             self.id,
@@ -125,6 +129,7 @@ class Upload:
             self.plan,
             relaxed=self.options.durability == "relaxed",
             resume=self.resume,
+            join=join,
         )
 
     def accept(self, ranges: list[list[int]]) -> None:
@@ -138,6 +143,7 @@ class Upload:
 
     def begin(self) -> None:
         """Another attempt begins."""
+        self.feed = None
         self.again.clear()
         self._damages.clear()
 
