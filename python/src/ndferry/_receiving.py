@@ -17,7 +17,7 @@ from ndferry._frames import Operation
 from ndferry._pipeline import Pipeline
 from ndferry._receipt import Stat
 from ndferry._region import Part
-from ndferry._wire import KIB, TRAILER_SIZE, Header, Kind, crc32c
+from ndferry._wire import KIB, TRAILER_SIZE, Bytes, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -90,6 +90,11 @@ class Receiving(Conversation):
         self, stream: int, target: Target | Part, codec: str, progress: Progress | None
     ) -> Operation[tuple[Header, int]]:
         """Receive the cells up to DONE, which is returned with the number of cells, and finish what threads do."""
+        if codec == "none" and progress is None and isinstance(target, Target):
+            memory = target.only()
+            end = None if memory is None else (yield from self._receive_only(stream, target, memory))
+            if end is not None:
+                return end, 1
         small = target.leaves is None or target.layout.cell_bytes < BESIDE
         if codec == "none" and small and not target.crowded:
             return (yield from self._receive_cells(stream, target, None, codec, progress))
@@ -101,6 +106,24 @@ class Receiving(Conversation):
                 if problem is not None and not target.again(problem.cell):
                     raise problem
         return header, done
+
+    def _receive_only(self, stream: int, target: Target, memory: Bytes) -> Operation[Header | None]:
+        """As `_receive_cells` for an array of one small cell, to `memory`; None: what comes is something else."""
+        header = yield from self._next_header(stream, Kind.CHUNK, Kind.ALIAS, Kind.FILL, Kind.DONE)
+        size = len(memory)
+        if header.kind != Kind.CHUNK or header.number or header.raw != size or header.length != size:
+            self._inbox.unread()
+            return None
+        if not target.expects(0):
+            raise ProtocolError("wire: cell 0 came twice (§5.2)")
+        yield from self._inbox.fill(memory)
+        problem = yield from self._trailer(header, crc32c(memory))
+        if problem is None:
+            target.keep(0)
+        elif not target.again(0):
+            yield from self._abandon(stream)
+            raise problem
+        return (yield from self._next_header(stream, Kind.DONE))
 
     def _receive_cells(
         self, stream: int, target: Target | Part, pipeline: Pipeline | None, codec: str, progress: Progress | None

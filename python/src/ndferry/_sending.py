@@ -16,7 +16,7 @@ from ndferry._conversation import Conversation
 from ndferry._frames import Operation, Outbox
 from ndferry._pipeline import Pipeline
 from ndferry._upload import Upload
-from ndferry._wire import KIB, MIB, MIN_COST, PIECE, Bytes, Kind, crc32c
+from ndferry._wire import KIB, MIB, MIN_COST, SEND_PIECE, Bytes, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -172,7 +172,7 @@ class Sending(Conversation):
                     if pipeline.full:
                         yield from pipeline.take()
                     raw = source.whole(cell)
-                    pieces = iter([raw[at : at + PIECE] for at in range(0, size, PIECE)])
+                    pieces = iter([raw[at : at + SEND_PIECE] for at in range(0, size, SEND_PIECE)])
                     pipeline.submit(_hash, upload, cell, raw)
             crc = 0
             for piece in pieces:
@@ -244,8 +244,8 @@ class Sending(Conversation):
                 since += len(data)
                 total += len(data)
                 out.add(_wire.pack_header(Kind.CHUNK, stream, len(data), index=cell, raw=layout.cell_bytes))
-                for start in range(0, len(data), PIECE):
-                    if out.add(data[start : start + PIECE]):
+                for start in range(0, len(data), SEND_PIECE):
+                    if out.add(data[start : start + SEND_PIECE]):
                         yield out.take()
                 out.add(_wire.pack_trailer(crc))
         return total

@@ -22,6 +22,9 @@ from ndferry._wire import KIB, MIB, Bytes, Header, Kind
 RESUME_LEAST: Final = MIB
 """Bytes of the smallest array that is worth a round trip to ask what the server has of it."""
 
+AT_ONCE: Final = 64 * KIB
+"""Bytes of the largest array that is sent with its PUT and FINISH in one call."""
+
 MAX_DAMAGES: Final = 8
 """Times that one cell is sent again in one attempt (§5.1)."""
 
@@ -131,6 +134,23 @@ class Upload:
             resume=self.resume,
             join=join,
         )
+
+    def at_once(self) -> Bytes | None:
+        """The bytes of an array that is one small cell, sent as it lies in memory; None for any other."""
+        layout, plan = self.layout, self.plan
+        if (
+            layout.cells != 1
+            or layout.nbytes > AT_ONCE
+            or layout.cell_bytes != layout.nbytes
+            or self.codec is not None
+            or self.leaves is not None
+            or self.options.progress is not None
+            or plan is None
+            or plan.fill is not None
+            or not (layout.same and self.array.flags.c_contiguous)
+        ):
+            return None
+        return self.array.reshape(-1).view(np.uint8)
 
     def accept(self, ranges: list[list[int]]) -> None:
         """Note the cells of an ACCEPT."""
