@@ -75,6 +75,9 @@ func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOpti
 
 // get receives the cells, and once more those that came damaged, until there are none.
 func (c *Client) get(ctx context.Context, name string, d *download, opts GetOptions) (*Stat, error) {
+	if st, done, err := c.describe(name, d); done || err != nil {
+		return st, err
+	}
 	if opts.Streams > 1 {
 		if st, done, err := c.getShared(ctx, name, d, opts); done || err != nil {
 			return st, err
@@ -144,6 +147,7 @@ func (d *download) want(ranges [][2]uint64) {
 // download is a Get between META and DONE.
 type download struct {
 	sink    Sink
+	base    Sink                  // the caller's: sink, or what it wraps
 	only    [][2]uint64           // the cells that are wanted; nil: all
 	refuse  func(why error) error // ends the transfer and tells the other side
 	id      wire.ID               // of what comes
@@ -160,6 +164,7 @@ type download struct {
 	hurt    map[int]bool                    // cells that came damaged, and not yet again
 	damages map[int]int                     // how often each
 	ordered bool                            // the sink is an inOrderSink
+	pieces  bool                            // what is missing was in too many pieces to ask for: all of it comes
 	queue   []int                           // of hurt, cells that were not asked for yet
 	ask     func(cell int, why error) error // asks for a cell again, or returns why; nil: all at once, behind DONE
 }
@@ -173,6 +178,10 @@ func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
 		return wire.NewFailure(wire.CodeTemporary, "the array was replaced while it was read"), nil
 	}
 	d.id = st.ID
+	if d.base == nil {
+		d.base = d.sink
+	}
+	d.sink = d.base
 	if d.grid, err = meta.Grid(); err != nil {
 		return nil, err
 	}
@@ -198,6 +207,7 @@ func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
 	}
 	d.want(d.only)
 	d.total = int64(d.missing) * int64(d.size)
+	d.takeUp()
 	return nil, nil
 }
 
@@ -213,7 +223,7 @@ func (d *download) wanted() [][2]uint64 {
 		case n > 0 && list[n-1][0]+list[n-1][1] == uint64(i):
 			list[n-1][1]++
 		case n == maxWanted:
-			d.got = nil // too scattered: from the beginning
+			d.got, d.pieces = nil, true // from the beginning
 			return d.only
 		default:
 			list = append(list, [2]uint64{uint64(i), 1})

@@ -24,21 +24,30 @@ const (
 
 // PutOptions say how an array is stored. The zero value works.
 type PutOptions struct {
-	ID         wire.ID     // of the transfer; default a random one. Asking again with the same id is safe and stores once
-	Cell       array.Shape // shape of a chunk; default by array.DefaultCell
-	ChunkBytes int         // target size of a chunk when Cell is nil, raw bytes; default DefaultChunk
-	Digest     string      // CRC32C (default) or SHA256
-	Codec      string      // auto (default: by a sample of the array and the rate of the connection), none, lz4, zlib or zstd
-	Level      *int        // 0 (plain copies in containers) to 9; default DefaultLevel, with zlib DefaultZlibLevel
-	Shuffle    string      // auto (default: byte for elements of 2 to 255 bytes), none, byte or bit
-	LinkRate   float64     // bytes a second of the connection, for auto; default what was measured, or 1 Gbit/s, or none on this machine
-	Attributes []byte      // the text of a JSON object
-	IfAbsent   bool        // fail with ErrConflict when the name is taken
-	Relaxed    bool        // do not wait for the disk: a crash of the server's system or power may lose the array
-	Resume     bool        // go on with what the server has of this ID, and let it keep what it gets when this fails
-	Retries    int         // attempts after the first, when the connection breaks or the server says that it may work later
-	Streams    int         // connections to use, 1 to MaxStreams, when the server takes them; default 1. More than 1 implies Resume for as long as the call lasts
+	ID         wire.ID      // of the transfer; default a random one. Asking again with the same id is safe and stores once: the receipt is that of the commit, also when the array was replaced or deleted since
+	Cell       array.Shape  // shape of a chunk; default by array.DefaultCell
+	ChunkBytes int          // target size of a chunk when Cell is nil, raw bytes; default DefaultChunk
+	Digest     string       // CRC32C (default) or SHA256
+	Codec      string       // auto (default: by a sample of the array and the rate of the connection), none, lz4, zlib or zstd
+	Level      *int         // 0 (plain copies in containers) to 9; default DefaultLevel, with zlib DefaultZlibLevel
+	Shuffle    string       // auto (default: byte for elements of 2 to 255 bytes), none, byte or bit
+	LinkRate   float64      // bytes a second of the connection, for auto; default what was measured, or 1 Gbit/s, or none on this machine
+	Attributes []byte       // the text of a JSON object
+	IfAbsent   bool         // fail with ErrConflict when the name is taken
+	Relaxed    bool         // do not wait for the disk: a crash of the server's system or power may lose the array
+	Resume     bool         // go on with what the server has of this ID, and let it keep what it gets when this fails
+	Retries    int          // attempts after the first, when the connection breaks or the server says that it may work later
+	Streams    int          // connections to use, 1 to MaxStreams, when the server takes them; default 1. More than 1 implies Resume for as long as the call lasts
+	Leaves     Leaves       // with SHA256: what is known of chunks and need not be hashed again; default nothing
+	Confirm    func() error // called before the last message of each attempt, when all chunks are sent: an error ends the Put, and the server forgets it
 	Progress   func(done, total int64)
+}
+
+// Leaves remembers the leaves (spec/WIRE.md §5.7) of a source between Puts with the same ID, also of different processes. It must forget
+// them when the source changes. Its methods are called from several goroutines.
+type Leaves interface {
+	Leaf(cell int) (leaf [32]byte, ok bool)
+	Keep(cell int, leaf [32]byte)
 }
 
 // DefaultChunk is the target size of a chunk in raw bytes; a chunk has at most MaxChunk.
@@ -157,6 +166,9 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	case "", CRC32C:
 	case SHA256:
 		u.leaves, u.hashed = make([][32]byte, u.grid.Len()), make([]bool, u.grid.Len())
+		for i := 0; opts.Leaves != nil && i < len(u.leaves); i++ {
+			u.leaves[i], u.hashed[i] = opts.Leaves.Leaf(i)
+		}
 	default:
 		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
 	}

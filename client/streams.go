@@ -460,6 +460,9 @@ func (d *download) checkRoot(st *Stat, meta *array.Meta) error {
 		return nil
 	}
 	if root := wire.Root(meta.Root(d.leaves)); root.String() != st.Root {
+		if k, ok := d.base.(keeper); ok {
+			k.forget()
+		}
 		return boundary{wire.Failf(wire.CodeIntegrity, "the root over what came is %v, the array was stored with %v", root, st.Root)}
 	}
 	return nil

@@ -48,7 +48,7 @@ func ParseHeader(b []byte) (Header, error) {
 		return Header{}, errorf("1", 0, CodeProtocol, "header: the bytes %q are not ndferry's protocol", b[:4])
 	}
 	if b[3] != Magic[3] {
-		return Header{}, errorf("1", 3, CodeProtocol, "header: frame layout %q, this side speaks %q", b[3], Magic[3])
+		return Header{}, errorf("1", 3, CodeProtocol, "header: the other side sends frames of layout version %q, this side speaks version %q: update the older of the two", b[3], Magic[3])
 	}
 	if got, want := Checksum(b[:28]), binary.LittleEndian.Uint32(b[28:]); got != want {
 		return Header{}, errorf("1", 28, CodeProtocol, "header: CRC32C is %08x, the frame says %08x", got, want)

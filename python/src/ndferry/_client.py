@@ -203,7 +203,8 @@ class Client:
         id
             32 hex digits that identify the transfer. Asking again with the same one, the same array and options is safe
             and stores once, also from another process: what the server has of an array of 1 MiB or more is not sent
-            again, and it is not compared unless `digest` is ``sha256``. None makes one.
+            again, and it is not compared unless `digest` is ``sha256``. A commit is answered with its receipt, also
+            when the array was replaced or deleted since. None makes one.
         durability
             ``relaxed`` does not wait for the disk: a crash of the server's system, or of the power, may lose the array.
         progress
