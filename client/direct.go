@@ -53,7 +53,9 @@ func SendFrom(ctx context.Context, conn net.Conn, name string, src Source, cfg C
 			return err
 		}
 		r, err = c.put(ctx, u)
-		if _, ok := errors.AsType[boundary](err); ok && !c.ended {
+		if _, ok := errors.AsType[boundary](err); ok && c.stream == 0 {
+			return errors.Unwrap(err) // nothing was asked for, so no frame would be the last
+		} else if ok && !c.ended {
 			c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream}, nil)
 			if c.flush() != nil {
 				return errors.Unwrap(err)

@@ -272,3 +272,38 @@ func TestDirectBothSides(t *testing.T) {
 		t.Error("the other receiver succeeded")
 	}
 }
+
+// TestSendToOneThatDecodesNothing asks for a codec that the receiver does not decode: nothing was begun, so the stream is closed, and
+// no frame comes that belongs to no stream.
+func TestSendToOneThatDecodesNothing(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	frames := make(chan []wire.Header, 1)
+	go func() {
+		hello := wire.NewHello("plain", wire.MaxCredit)
+		hello.Codecs = []string{wire.CodecNone}
+		go there.Write(wire.EncodeFrame(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello))
+		d, seen, buf := wire.Decoder{}, []wire.Header(nil), make([]byte, 4096)
+		for {
+			n, err := there.Read(buf)
+			d.Feed(buf[:n])
+			for f, ok, _ := d.Next(); ok; f, ok, _ = d.Next() {
+				seen = append(seen, f.Header)
+			}
+			if err != nil {
+				frames <- seen
+				return
+			}
+		}
+	}()
+	u1, _ := array.ParseDType("|u1")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := Send(ctx, here, Array{DType: u1, Shape: array.Shape{1000}, Data: make([]byte, 1000)}, PutOptions{Codec: "lz4"})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != wire.CodeUnsupported {
+		t.Errorf("error %v", err)
+	}
+	if seen := <-frames; len(seen) != 1 || seen[0].Kind != wire.Hello {
+		t.Errorf("the receiver got %v", seen)
+	}
+}
