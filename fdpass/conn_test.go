@@ -194,7 +194,7 @@ func TestRecv_contextWhileAnotherReceives(t *testing.T) {
 		}
 		first <- err
 	}()
-	for !b.reads.taken.Load() {
+	for b.reads.state.Load() == free {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -291,7 +291,7 @@ func TestSend_contextEndsTheWait(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := make(chan struct{})
 	go func() {
-		for !a.writes.taken.Load() {
+		for a.writes.state.Load() == free {
 			time.Sleep(time.Millisecond)
 		}
 		cancel()

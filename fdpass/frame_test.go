@@ -319,7 +319,8 @@ func FuzzParseRights(f *testing.F) {
 	f.Add([]byte{24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0})
 	f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0, 0, 1, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, oob []byte) {
-		if got := parseRights(oob); got.Len() > len(oob)/4 {
+		var got Files
+		if got.parse(oob); got.Len() > len(oob)/4 {
 			t.Fatalf("%d descriptors out of %d bytes", got.Len(), len(oob))
 		}
 	})

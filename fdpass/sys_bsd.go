@@ -48,7 +48,9 @@ func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
 	defer syscall.ForkLock.RUnlock()
 	n, oobn, flags, _, err = unix.Recvmsg(fd, p, oob, unix.MSG_DONTWAIT)
 	if err == nil {
-		for _, received := range parseRights(oob[:oobn]).fds {
+		var files Files
+		files.parse(oob[:oobn])
+		for _, received := range files.fds {
 			unix.CloseOnExec(received)
 		}
 	}

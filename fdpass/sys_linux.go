@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -69,7 +70,7 @@ func transfer(trap uintptr, fd int, msg *unix.Msghdr, p []byte, flags int) (int,
 	iov.SetLen(len(p))
 	msg.Iov = &iov
 	msg.SetIovlen(1)
-	n, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(msg)), uintptr(flags))
+	n, _, errno := syscall.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(msg)), uintptr(flags), 0, 0, 0)
 	switch errno {
 	case 0:
 		return int(n), nil
