@@ -250,6 +250,15 @@ func TestNewConn_refuses(t *testing.T) {
 	if _, err := NewConn(tcp.(*net.TCPConn)); !errors.Is(err, unix.EAFNOSUPPORT) {
 		t.Errorf("TCP: %v", err)
 	}
+	dgram, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dgram[1])
+	// It would not tell the peer's death.
+	if _, err := ownConn(dgram[0]); !errors.Is(err, unix.EPROTOTYPE) {
+		t.Errorf("datagrams: %v", err)
+	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -262,9 +271,10 @@ func TestNewConn_refuses(t *testing.T) {
 	}
 }
 
-// A Send or Recv in the steady state allocates little, whatever the count.
+// A Send or Recv in the steady state allocates little, whatever the count, and
+// nothing for one descriptor and a set that is used again.
 func TestAllocations(t *testing.T) {
-	a, b := pair(t, Seqpacket)
+	a, b := freePair(t, Seqpacket)
 	fds := slices.Repeat([]int{0}, 64)
 	msg, buf := make([]byte, 128), make([]byte, 256)
 	got := testing.AllocsPerRun(200, func() {
@@ -279,6 +289,51 @@ func TestAllocations(t *testing.T) {
 	})
 	if got > 10 {
 		t.Errorf("%v allocations for 64 descriptors", got)
+	}
+	var set Files
+	got = testing.AllocsPerRun(200, func() {
+		if err := a.SendFDs(msg, fds[:1]...); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.RecvInto(buf, &set); err != nil {
+			t.Fatal(err)
+		}
+	})
+	set.Close()
+	if got != 0 {
+		t.Errorf("%v allocations for one descriptor", got)
+	}
+}
+
+// Numbers of 1,024 and above work like others, for waiting and asking too.
+func TestConn_highNumbers(t *testing.T) {
+	audit(t)
+	a, b := pair(t, Seqpacket)
+	high := -1
+	err := b.control(func(fd int) (err error) {
+		high, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 1500)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ownConn(high)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b.Close()
+	files, same := memfds(t, 1)
+	done := make(chan error, 1)
+	go func() { done <- a.Send([]byte("x"), files[0]) }()
+	_, set, err := c.Recv(make([]byte, 1))
+	if err := errors.Join(err, <-done); err != nil || !same(set.Peek(0), 0) {
+		t.Fatal(err)
+	}
+	set.Close()
+	rawSend(t, a, nil) // asks poll whether that was the end
+	if _, _, err := c.Recv(make([]byte, 1)); !errors.Is(err, ErrEmpty) {
+		t.Fatal(err)
 	}
 }
 

@@ -168,6 +168,15 @@ func TestPeerCred_andPidfd(t *testing.T) {
 	}
 }
 
+// A user that the namespace does not know looks like many others.
+func TestSameUser(t *testing.T) {
+	for uid, want := range map[uint32]bool{0: true, uint32(os.Geteuid()): true, 12345: os.Geteuid() == 12345, overflowUID: false} {
+		if got := SameUser(Cred{PID: 1, UID: uid}); got != want {
+			t.Errorf("uid %d: %v, want %v", uid, got, want)
+		}
+	}
+}
+
 func ended(t testing.TB, pidfd int, wait time.Duration) bool {
 	t.Helper()
 	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}

@@ -57,6 +57,7 @@ func (c *Conn) RecvInto(buf []byte, files *Files) (int, error) {
 
 // recvState is what one recvmsg needs and gives.
 type recvState struct {
+	sys   sysMsg
 	try   func(fd uintptr) bool
 	buf   []byte
 	n     int
@@ -78,7 +79,7 @@ func (s *recvState) init() {
 // once receives one message from fd; false means that there is none.
 func (s *recvState) once(fd uintptr) bool {
 	for {
-		s.n, s.oobn, s.flags, s.err = recvmsg(int(fd), s.buf, s.oob)
+		s.n, s.oobn, s.flags, s.err = s.sys.recvmsg(int(fd), s.buf, s.oob)
 		if s.err != unix.EINTR {
 			return s.err != unix.EAGAIN
 		}

@@ -108,6 +108,7 @@ func lentError(i int, err error) error {
 // sendState is what one sendmsg needs and gives; it is kept so that a Send
 // allocates nothing.
 type sendState struct {
+	sys    sysMsg
 	try    func(fd uintptr) bool
 	msg    []byte
 	fds    []int
@@ -134,7 +135,7 @@ func (s *sendState) once(fd uintptr) bool {
 		return true
 	}
 	for {
-		s.n, s.err = sendmsg(int(fd), s.msg, s.oob)
+		s.n, s.err = s.sys.sendmsg(int(fd), s.msg, s.oob)
 		if s.err != unix.EINTR {
 			return s.err != unix.EAGAIN
 		}

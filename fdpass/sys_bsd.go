@@ -41,9 +41,11 @@ func withSockName(path string, fn func(name string) error) error {
 
 const scmPidfd = -1 // Linux alone has it
 
+type sysMsg struct{}
+
 // recvmsg keeps fork out until the descriptors are close-on-exec: darwin has no
 // flag for that.
-func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
+func (*sysMsg) recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	n, oobn, flags, _, err = unix.Recvmsg(fd, p, oob, unix.MSG_DONTWAIT)
@@ -57,7 +59,7 @@ func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
 	return n, oobn, flags, err
 }
 
-func sendmsg(fd int, p, oob []byte) (int, error) {
+func (*sysMsg) sendmsg(fd int, p, oob []byte) (int, error) {
 	return unix.SendmsgN(fd, p, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
