@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ndferry/fdpass/fdtest"
 )
 
 // pair returns two ends that are closed with the test.
@@ -113,7 +115,7 @@ func TestSendRecv(t *testing.T) {
 				if string(buf[:got]) != "hello" || set.Len() != n {
 					t.Fatalf("got %q with %d descriptors, want hello with %d", buf[:got], set.Len(), n)
 				}
-				auditCloexec(t)
+				fdtest.Cloexec(t)
 				for i := range n {
 					if !same(set.Peek(i), i) {
 						t.Errorf("descriptor %d is not the one that was lent", i)

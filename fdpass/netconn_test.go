@@ -49,7 +49,7 @@ func passTCP(t *testing.T, before func(client, accepted *net.TCPConn)) (client, 
 	}
 	t.Cleanup(func() { passed.Close() })
 	for _, c := range []net.Conn{client, passed} {
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(8 * time.Second))
 	}
 	return client, copy, passed
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ndferry/fdpass/fdtest"
 )
 
 // roleEcho returns every message with its descriptors, until the end.
@@ -158,7 +160,7 @@ func TestPeerCred_andPidfd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(pidfd)
-	auditCloexec(t)
+	fdtest.Cloexec(t)
 	if ended(t, pidfd, 0) {
 		t.Fatal("the pidfd says that a live process has ended")
 	}
@@ -362,7 +364,7 @@ func TestAbstract(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	auditCloexec(t)
+	fdtest.Cloexec(t)
 }
 
 // A squatter of another user takes an abstract name; another user connects to
@@ -439,7 +441,7 @@ func TestChildren_inheritNothing(t *testing.T) {
 			continue
 		}
 		fd, _ := strconv.Atoi(name[strings.LastIndex(name, " ")+1:])
-		if fd > 2 && !inheritedAtStart[fd] && !strings.HasPrefix(target, "/proc/") {
+		if fd > 2 && !fdtest.Inherited(fd) && !strings.HasPrefix(target, "/proc/") {
 			t.Errorf("a child inherits %d, %s", fd, target)
 		}
 	}

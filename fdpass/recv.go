@@ -18,7 +18,8 @@ import (
 //
 // The number of descriptors is the peer's choice: check it with [Files.Expect].
 // A received descriptor can be of any kind, and even stat or close of one may
-// take as long as a hostile peer likes (a file on a hung FUSE mount).
+// take as long as a hostile peer likes (a file on a hung FUSE mount): what is not
+// what was expected goes to [Files.Discard] before anything is asked of it.
 //
 // On SOCK_STREAM a Recv may return a part of what was sent, and descriptors come
 // with the Recv that has their byte.
@@ -146,7 +147,7 @@ func (c *Conn) received(files *Files, room int) (int, error) {
 	}
 	files.parse(s.oob[:s.oobn])
 	if err := c.check(files, room); err != nil {
-		files.Close()
+		files.Discard()
 		files.fds = nil
 		return 0, err
 	}

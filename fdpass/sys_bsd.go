@@ -90,3 +90,9 @@ func setPassRights(int, bool) error {
 func peerHungUp(int) bool { return true }
 
 func closeRun(first, n int) error { return closeEach(first, n) }
+
+// closesAtOnce reports whether close of fd waits for nobody.
+func closesAtOnce(fd int) bool {
+	linger, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
+	return err == unix.EBADF || err == nil && linger.Onoff == 0
+}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ndferry/fdpass/fdtest"
 )
 
 // freePair is pair without a deadline: its calls begin past the poller.
@@ -44,7 +46,7 @@ func TestQuick(t *testing.T) {
 				if err != nil || string(buf[:got]) != "hello" || set.Len() != n {
 					t.Fatalf("%q with %d descriptors, want %d, %v", buf[:got], set.Len(), n, err)
 				}
-				auditCloexec(t)
+				fdtest.Cloexec(t)
 				for i := range n {
 					if !same(set.Peek(i), i) {
 						t.Errorf("descriptor %d is not the one that was lent", i)
