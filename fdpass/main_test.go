@@ -23,6 +23,7 @@ var roles = map[string]func(args []string) error{
 	"echo":     roleEcho,
 	"dial":     roleDial,
 	"inflight": roleInFlight,
+	"nobody":   roleNobody,
 }
 
 const roleEnv = "FDPASS_TEST_ROLE"

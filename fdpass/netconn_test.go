@@ -144,8 +144,11 @@ func TestTakeConn_releaseLeavesTheConnection(t *testing.T) {
 	if _, err := io.ReadFull(copy2, buf); err != nil || string(buf) != "unread" {
 		t.Fatalf("%q, %v", buf, err)
 	}
-	if _, err := io.WriteString(client2, "more"); err != nil {
+	if _, err := io.WriteString(copy2, "answer"); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client2, buf); err != nil || string(buf) != "answer" {
+		t.Fatalf("%q, %v", buf, err)
 	}
 }
 

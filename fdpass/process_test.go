@@ -170,13 +170,27 @@ func TestPeerCred_andPidfd(t *testing.T) {
 	}
 }
 
-// A user that the namespace does not know looks like many others.
+// A user that the namespace does not know looks like many others, also to a
+// process that runs as that number.
 func TestSameUser(t *testing.T) {
 	for uid, want := range map[uint32]bool{0: true, uint32(os.Geteuid()): true, 12345: os.Geteuid() == 12345, overflowUID: false} {
 		if got := SameUser(Cred{PID: 1, UID: uid}); got != want {
 			t.Errorf("uid %d: %v, want %v", uid, got, want)
 		}
 	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleEnv+"=nobody", "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: overflowUID, Gid: overflowUID}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("this test needs root: %v: %s", err, out)
+	}
+}
+
+func roleNobody([]string) error {
+	if SameUser(Cred{UID: uint32(os.Geteuid())}) {
+		return errors.New("an unknown user is taken for this one")
+	}
+	return nil
 }
 
 func ended(t testing.TB, pidfd int, wait time.Duration) bool {

@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,13 +18,15 @@ import (
 
 // Hung is an open file on a file system that does not answer: close, stat and
 // read of it wait until Release. It is what a hostile peer can pass to whoever
-// takes descriptors. Do not start a process while this one has such a
+// takes descriptors. After 20 s it fails what waits. Do not start a process while this one has such a
 // descriptor open: exec would close it in the child, and wait.
 type Hung struct {
 	fd   int
 	dev  int // of the file system's server, this process
 	dir  string
 	done chan struct{}
+
+	guard *exec.Cmd // ends it after 20 s
 
 	mu       sync.Mutex
 	released bool     // guarded by mu
@@ -70,8 +74,16 @@ func Hang(dir string) (*Hung, error) {
 		return nil, err
 	}
 	h := &Hung{fd: -1, dev: dev, dir: dir, done: make(chan struct{})}
+	// A process that ends while it waits for its own file system would stay for ever.
+	h.guard = exec.Command("sh", "-c", "sleep 20; umount -f \"$0\"; umount -l \"$0\"", dir)
+	h.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := h.guard.Start(); err != nil {
+		unix.Close(dev)
+		return nil, err
+	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d", dev, os.Getuid(), os.Getgid())
 	if err := unix.Mount("hung", dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		h.unguard()
 		unix.Close(dev)
 		return nil, err
 	}
@@ -124,6 +136,12 @@ func (h *Hung) Close() {
 	}
 	unix.Unmount(h.dir, unix.MNT_DETACH)
 	<-h.done
+	h.unguard()
+}
+
+func (h *Hung) unguard() {
+	unix.Kill(-h.guard.Process.Pid, unix.SIGKILL)
+	h.guard.Wait()
 }
 
 // serve answers requests until the file system is unmounted and nobody has a file

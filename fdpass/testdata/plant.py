@@ -73,7 +73,7 @@ PLANTS = [
     ("descriptors sent again with the rest", "send.go", "			s.oob, s.fds, waited = nil, nil, nil\n", "			waited = nil\n",
      "TestStream_partialWrites"),
     ("waits in the kernel when another flips the mode", "sys_linux.go",
-     "p, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC", "p, unix.MSG_CMSG_CLOEXEC", "TestConn_blockingModeOfOthers"),
+     "oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC", "oob, unix.MSG_CMSG_CLOEXEC", "TestConn_blockingModeOfOthers"),
     ("closes what was taken", "files.go", "	f.fds[i] = -1\n	return fd, nil", "	return fd, nil", "TestFiles"),
     ("lent file closed in mid-send", "send.go",
      "	err = raw.Control(func(fd uintptr) { opErr = borrow(files[1:], append(fds, int(fd)), do) })",
