@@ -47,7 +47,8 @@ const (
 )
 
 // HungFile mounts such a file system, which needs root and /dev/fuse, and opens
-// its file. Everything is released and closed when the test ends.
+// its file. Everything is released and closed when the test ends, or after 10 s:
+// then the test waited for the file, and fails.
 func HungFile(t testing.TB) *Hung {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hung")
@@ -59,7 +60,11 @@ func HungFile(t testing.TB) *Hung {
 		os.Remove(dir)
 		t.Fatalf("a file system that hangs (needs root and /dev/fuse): %v", err)
 	}
+	late := time.AfterFunc(10*time.Second, h.Release)
 	t.Cleanup(func() {
+		if !late.Stop() {
+			t.Error("the test waited 10 s for a file that hangs")
+		}
 		h.Close()
 		os.Remove(dir)
 	})
