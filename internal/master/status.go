@@ -1,0 +1,90 @@
+//go:build linux
+
+package master
+
+import (
+	"time"
+
+	"ndferry/internal/handover"
+)
+
+// Status is how a master and its workers do, for people and as JSON. Numbers count from the master's start.
+type Status struct {
+	PID          int            `json:"pid"`
+	Since        time.Time      `json:"since"`
+	Dispatch     string         `json:"dispatch,omitzero"`
+	Connections  int            `json:"connections"` // that workers have, or are offered
+	Accepted     uint64         `json:"accepted"`
+	Offered      uint64         `json:"offered"`        // a connection may be offered several times
+	Redispatched uint64         `json:"redispatched"`   // offers that went elsewhere
+	Revoked      uint64         `json:"revoked"`        // of them, because the worker did not answer
+	Refused      uint64         `json:"refused"`        // of them, because the worker refused
+	Returned     uint64         `json:"returned"`       // connections that workers gave to others
+	Lost         uint64         `json:"lost"`           // that a worker had touched when it died, and the master had not closed yet
+	Waiting      int            `json:"waiting"`        // connections that no worker could have yet
+	P50          float64        `json:"dispatch_p50_s"` // seconds from accept to the first touch
+	P99          float64        `json:"dispatch_p99_s"`
+	Workers      []WorkerStatus `json:"workers"`
+}
+
+// WorkerStatus is one worker's part of Status. Counts are of all processes that were in its place.
+type WorkerStatus struct {
+	Worker      int        `json:"worker"` // its place, from 1
+	PID         int        `json:"pid"`    // 0: none runs
+	Generation  uint32     `json:"generation"`
+	State       string     `json:"state"` // down, starting, ready, stalled or draining
+	Since       *time.Time `json:"since,omitzero"`
+	Restarts    int        `json:"restarts"`
+	Connections int        `json:"connections"`
+	Load        int        `json:"load"` // connections and offers that are not answered
+	Offered     uint64     `json:"offered"`
+	Taken       uint64     `json:"taken"`
+	Refused     uint64     `json:"refused"`
+	Revoked     uint64     `json:"revoked"`
+	Returned    uint64     `json:"returned"`
+	Cut         uint64     `json:"cut"`
+}
+
+// Status returns how things stand. PID is the caller's to set.
+func (m *Master) Status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := &m.counts
+	s := Status{
+		Since: m.started, Dispatch: m.cfg.Dispatch, Connections: m.load(), Waiting: len(m.waiting),
+		Accepted: c.accepted, Offered: c.offered, Redispatched: c.redispatched, Revoked: c.revoked, Refused: c.refused,
+		Returned: c.returned, Cut: c.cut, Workers: []WorkerStatus{},
+	}
+	times := m.past
+	for _, w := range m.workers {
+		ws := WorkerStatus{
+			Worker: w.index, PID: w.pid, Generation: w.gen, State: w.stateText(), Restarts: w.restarts, Load: w.load(),
+			Offered: w.counts.offered, Taken: w.counts.taken, Refused: w.counts.refused, Revoked: w.counts.revoked,
+			Returned: w.counts.returned, Cut: w.counts.cut,
+		}
+		if w.words != nil {
+			since := w.since
+			ws.Since, ws.Connections = &since, w.words.Live()
+			w.words.AddTo(&times)
+		}
+		s.Workers = append(s.Workers, ws)
+	}
+	s.P50, s.P99 = quantile(&times, 0.5), quantile(&times, 0.99)
+	return s
+}
+
+func quantile(h *handover.Histogram, q float64) float64 { return h.Quantile(q).Seconds() }
+
+func (w *worker) stateText() string {
+	switch {
+	case w.state == down:
+		return "down"
+	case w.state == starting:
+		return "starting"
+	case w.stalled:
+		return "stalled"
+	case w.draining || w.m.stopping:
+		return "draining"
+	}
+	return "ready"
+}
