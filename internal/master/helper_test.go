@@ -72,6 +72,7 @@ func workerMain() int {
 				select {}
 			case "stop":
 				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+				time.Sleep(50 * time.Millisecond) // a thread may go on for a moment
 			case "error":
 				err = errors.New("planned")
 			}

@@ -20,7 +20,7 @@ type Status struct {
 	Revoked      uint64         `json:"revoked"`        // of them, because the worker did not answer
 	Refused      uint64         `json:"refused"`        // of them, because the worker refused
 	Returned     uint64         `json:"returned"`       // connections that workers gave to others
-	Cut          uint64         `json:"cut"`          // connections that workers had when they died
+	Cut          uint64         `json:"cut"`            // connections that workers had when they died
 	Waiting      int            `json:"waiting"`        // connections that no worker could have yet
 	P50          float64        `json:"dispatch_p50_s"` // seconds from accept to the first touch
 	P99          float64        `json:"dispatch_p99_s"`
