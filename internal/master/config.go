@@ -13,19 +13,11 @@ import (
 	"ndferry/internal/handover"
 )
 
-// Ways of dispatch.
-const (
-	RoundRobin  = "round-robin"
-	LeastLoaded = "least-loaded"
-)
-
 // Defaults of Config, and bounds.
 const (
 	DefaultTake  = time.Second
 	DefaultStart = time.Minute
 	DefaultDrain = 30 * time.Second
-
-	MaxWorkers = 256
 
 	killAfter = 2 * time.Second // a worker may take longer than its time to end
 	longLife  = time.Second     // a worker that lived so long is started again at once

@@ -55,6 +55,9 @@ func New(cfg Config) (*Master, error) {
 // Ready is closed when every worker has started or failed to, once.
 func (m *Master) Ready() <-chan struct{} { return m.ready }
 
+// Serving tells whether a worker is ready.
+func (m *Master) Serving() bool { return m.startError() == nil }
+
 // Run starts the workers, accepts until ctx ends, and then lets them finish within the drain time. Without any worker that could
 // start at first it returns why. Listeners are closed when it returns.
 func (m *Master) Run(ctx context.Context) error {

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package worker
+
+// master is never there: descriptors are passed on Linux.
+type master struct{}
