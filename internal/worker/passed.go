@@ -20,9 +20,6 @@ import (
 // master is the way to the process that passes connections.
 type master struct{ *handover.Worker }
 
-// OwnerName is how a worker of a master is called where transfers say whose they are.
-func OwnerName(master, index int) string { return fmt.Sprintf("worker %d of %d", index, master) }
-
 // Attend serves the connections that a master passes over ch, and returns when the channel has ended and so has, within the time
 // that the master gave or else drain, what was in flight. It ends earlier by Shutdown.
 func (s *Server) Attend(ctx context.Context, ch *handover.Worker, drain time.Duration) error {
@@ -89,7 +86,7 @@ func (s *Server) passed(c *handover.Conn) error {
 		end(fd)
 		return nil
 	}
-	if s.looping() {
+	if len(c.State) == 0 && s.looping() {
 		lc := newLoopConn(s.loops.least(), t)
 		s.conns[lc] = struct{}{}
 		s.done.Add(1)
@@ -103,8 +100,36 @@ func (s *Server) passed(c *handover.Conn) error {
 		t.leave()
 		return err
 	}
-	s.start(nc, t)
+	meta := c.Meta
+	meta.Preread, meta.State = nil, nil
+	var driver *conn
+	if len(c.State) == 0 {
+		driver = newConn(s, nc)
+	} else if driver, err = newMoved(s, nc, &c.Meta); err != nil {
+		t.leave()
+		return errors.Join(err, nc.Close())
+	}
+	driver.meta = &meta
+	s.start(driver, t)
 	return nil
+}
+
+// giveBack gives a connection to the master, for the worker that is to have it, and lets go of it.
+func (s *Server) giveBack(nc net.Conn, to int, m handover.Meta) error {
+	held, ok := nc.(interface {
+		syscall.Conn
+		release() error
+	})
+	master := s.master.Load()
+	if !ok || master == nil {
+		return errors.ErrUnsupported
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+	defer cancel()
+	if err := master.Return(ctx, &handover.Return{To: uint32(to), Meta: m}, held); err != nil {
+		return err
+	}
+	return held.release()
 }
 
 // end ends a connection of which others have copies.
@@ -140,6 +165,8 @@ func (c sharedTCP) Close() error {
 	return c.TCPConn.Close()
 }
 
+func (c sharedTCP) release() error { return c.TCPConn.Close() }
+
 type sharedUnix struct{ *net.UnixConn }
 
 // Close ends the connection.
@@ -147,6 +174,8 @@ func (c sharedUnix) Close() error {
 	shut(c.UnixConn)
 	return c.UnixConn.Close()
 }
+
+func (c sharedUnix) release() error { return c.UnixConn.Close() }
 
 // shut tells the peer that the connection has ended, which is no news when it ended it.
 func shut(c syscall.Conn) {

@@ -25,7 +25,8 @@ type Config struct {
 	Memory  int64         // bytes of cells and messages on their way to and from the store; default DefaultMemory()
 	Conns   int           // connections at once; more wait to be accepted; default DefaultConns()
 
-	PerAddress int // connections at once from one address that is not of this host; more are closed; default DefaultPerAddress
+	Owner      string // what this process is called in the store, by OwnerName; empty: it serves alone
+	PerAddress int    // connections at once from one address that is not of this host; more are closed; default DefaultPerAddress
 }
 
 // Drivers that Config names.
@@ -175,12 +176,11 @@ func (s *Server) ServeConn(nc net.Conn) {
 		}
 	}
 	defer s.mu.Unlock()
-	s.start(nc, t)
+	s.start(newConn(s, nc), t)
 }
 
 // start drives a connection by goroutines. Called with mu held.
-func (s *Server) start(nc net.Conn, t *ticket) {
-	c := newConn(s, nc)
+func (s *Server) start(c *conn, t *ticket) {
 	c.ticket = t
 	s.conns[c] = struct{}{}
 	s.done.Add(1)
