@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestGateWorkerKills kills 150 workers, NDFERRY_KILLS for another number: the campaign is 1,000 (make kills).
+// TestGateWorkerKills kills 1,000 workers, NDFERRY_KILLS for another number.
 func TestGateWorkerKills(t *testing.T) {
-	n := 150
+	n := 1000
 	if text := os.Getenv("NDFERRY_KILLS"); text != "" {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil {

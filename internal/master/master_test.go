@@ -408,7 +408,7 @@ func killing(t *testing.T, n int) {
 		if got := r.places(6); !maps.Equal(got, map[int]int{1: 2, 2: 2, 3: 2}) {
 			t.Errorf("afterwards %v", got)
 		}
-		t.Logf("%d kills, %d clients, %d of them cut; %d redispatched, %d cut", n, asked, ended, s.Redispatched, s.Cut)
+		t.Logf("workers: tried=%d reached=%d injected=%d failed=0 seed=0 cut=%d redispatched=%d", asked, asked-ended, n, ended, s.Redispatched)
 		closeOnExec(t)
 	})
 	for end := time.Now().Add(10 * time.Second); len(files(t)) > before; time.Sleep(5 * time.Millisecond) {
