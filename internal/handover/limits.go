@@ -14,7 +14,7 @@ const (
 	MaxCredit = 4096     // offers that a worker has not answered
 
 	DefaultCredit = 64
-	HelloTime     = 5 * time.Second  // for the peer's HELLO, and for START behind it
+	HelloTime     = 20 * time.Second // for the peer's HELLO, and for START behind it
 	ReportTime    = time.Millisecond // for an answer to be told
 	ReportAfter   = 16               // answers that are told at once
 )

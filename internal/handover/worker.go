@@ -285,7 +285,9 @@ func (w *Worker) begin(t *Conn, handle Handler) (Reason, error) {
 	if !w.words.Touch(t.Slot, t.Sequence) {
 		return 0, nil
 	}
-	w.words.Latency(time.Duration(time.Now().UnixNano() - t.Accepted))
+	if t.Hops == 0 {
+		w.words.Latency(time.Duration(time.Now().UnixNano() - t.Accepted))
+	}
 	err := handle(t)
 	if err == nil {
 		err = w.cfg.Step.At(StepServed)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,7 +65,8 @@ type killer struct {
 func (k *killer) start() {
 	k.t.Helper()
 	os.Remove(k.socket)
-	k.server = exec.Command(k.binary, "serve", "--store", k.store, "--listen", "unix://"+k.socket)
+	k.server = exec.Command(k.binary, "serve", "--store", k.store, "--listen", "unix://"+k.socket, "--control", "none")
+	k.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it is killed with its workers
 	if err := k.server.Start(); err != nil {
 		k.t.Fatal(err)
 	}
@@ -74,7 +76,7 @@ func (k *killer) start() {
 }
 
 func (k *killer) stop() {
-	k.server.Process.Kill()
+	syscall.Kill(-k.server.Process.Pid, syscall.SIGKILL)
 	k.server.Wait()
 }
 

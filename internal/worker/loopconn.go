@@ -5,6 +5,8 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ndferry/evloop"
 	"ndferry/internal/session"
 	"ndferry/wire"
@@ -287,7 +289,10 @@ func (lc *loopConn) drain(force bool) {
 }
 
 // Close implements evloop.Handler: the descriptor goes, what runs ends by itself.
-func (lc *loopConn) Close(_ *evloop.Conn, err error) {
+func (lc *loopConn) Close(c *evloop.Conn, err error) {
+	if lc.ticket.shared {
+		_ = unix.Shutdown(c.FD(), unix.SHUT_RDWR)
+	}
 	if err != nil && !lc.closing && !errors.Is(err, net.ErrClosed) {
 		lc.d.srv.cfg.Log.Debug("connection broke", "err", err)
 	}
