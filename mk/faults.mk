@@ -4,9 +4,9 @@ FAULT_SEED ?= 1
 CUTS ?= 2500
 BADLINK_BYTES ?= 1073741824
 
-.PHONY: faults faults-powercut faults-kills faults-workers faults-crash faults-errno faults-flips faults-resume faults-badlink
+.PHONY: faults faults-powercut faults-kills faults-workers faults-dispatch faults-crash faults-errno faults-flips faults-resume faults-badlink
 
-faults: faults-crash faults-errno faults-flips faults-resume faults-badlink faults-kills faults-workers faults-powercut ## every fault test at full length
+faults: faults-crash faults-errno faults-flips faults-resume faults-badlink faults-kills faults-workers faults-dispatch faults-powercut ## every fault test at full length
 
 faults-powercut: ## cut the power under load: 2 x CUTS, on ext4 and xfs; needs root
 	go test -tags gate ./internal/worker -run '^TestGatePowerCut$$' -count 1 -v -timeout 55m -powercuts $(CUTS) -powercut-seed $(FAULT_SEED) | scripts/faultlines powercut
@@ -16,6 +16,9 @@ faults-kills: ## kill server and client processes
 
 faults-workers: ## kill 1,000 worker processes under clients that check every byte; no descriptor may stay
 	go test -tags gate ./internal/master -run '^TestGateWorkerKills$$' -count 1 -v -timeout 10m | scripts/faultlines workers
+
+faults-dispatch: ## master and workers die, stop and fail at each step of dispatch, under clients that check every byte
+	go test -tags gate ./internal/master -run '^TestGateFaultsDispatch$$' -count 1 -v -timeout 20m -dispatch-rounds 40 | scripts/faultlines dispatch-faults
 
 faults-crash: ## disks that a power cut could leave, in memory
 	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crashes 550 -crash-seed $(FAULT_SEED) | scripts/faultlines store-powercut
