@@ -28,7 +28,7 @@ PLANTS = [
      "ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 50*time.Millisecond)\n"
      "		defer cancel()\n		return c.RecvContext(ctx, p) })", "TestRecvFrame_trickle"),
     ("no timeout in the sender", "send.go",
-     "		done := c.writes.watch(ctx)\n		defer func() { err = done(err) }()\n", "",
+     "		done := c.writes.watch(ctx)\n		defer func() { err = done(err) }()\n	}\n	return c.sendRest", "	}\n	return c.sendRest",
      "TestSend_contextEndsTheWait"),
     ("short read of the length", "frame.go", "	for len(p) > 0 {\n", "	for range 1 {\n", "TestRecvFrame_byteByByte"),
     ("length up to 4 GiB believed", "frame.go", "	if n > MaxFrameMeta {", "	if false {",
