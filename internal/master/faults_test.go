@@ -323,7 +323,7 @@ func masterDies(t *testing.T, f fault, y *tally) (hit bool) {
 
 // TestMaster_faults is the matrix in short: one step of each kind.
 func TestMaster_faults(t *testing.T) {
-	for _, f := range []fault{{"M3", "error", 1}, {"M4", "pause", 1}, {"M4", "die", 2}, {"W1+", "kill", 1}} {
+	for _, f := range []fault{{"M3", "error", 1}, {"M4", "pause", 1}, {"M4", "die", 2}, {"W1", "kill", 1}, {"W1+", "kill", 1}, {"W2", "kill", 1}} {
 		t.Run(f.String(), func(t *testing.T) {
 			o := watchOwners(t)
 			var y tally
