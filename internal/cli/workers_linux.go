@@ -77,7 +77,7 @@ func (a *app) serveWorkers(ctx context.Context, flags serveFlags, addrs []client
 		memory = worker.DefaultMemory()
 	}
 	m, err := master.New(master.Config{
-		Workers: n, Command: a.workerCommand, Listeners: listeners, Dispatch: flags.dispatch, Conns: flags.conns, Drain: flags.drain, Log: a.log,
+		Workers: n, Command: a.workerCommand, Listeners: listeners, Dispatch: flags.dispatch, Conns: flags.conns, PerWorker: worker.DefaultConns(), Drain: flags.drain, Log: a.log,
 		Start: func(index int, _ uint32) []byte {
 			return encodeStart(workerStart{Serve: &serveStart{
 				Store: flags.store, Owner: worker.OwnerName(info.PID, index), Driver: flags.driver, Memory: memory / int64(n),

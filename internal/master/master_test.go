@@ -326,7 +326,13 @@ func checkNoListener(t *testing.T, pid int) {
 
 // TestMaster_conns holds the most connections at once exactly.
 func TestMaster_conns(t *testing.T) {
-	r := start(t, Config{Workers: 2, Conns: 3})
+	for _, c := range []Config{{Workers: 2, Conns: 3}, {Workers: 1, PerWorker: 3}, {Workers: 3, PerWorker: 1}} {
+		t.Run(fmt.Sprintf("%d,%d,%d", c.Workers, c.Conns, c.PerWorker), func(t *testing.T) { testConns(t, c) })
+	}
+}
+
+func testConns(t *testing.T, c Config) {
+	r := start(t, c)
 	var open []net.Conn
 	for i := range 3 {
 		c, err := net.Dial("tcp", r.addr)
