@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -60,6 +62,20 @@ func (s *served) status() (st serverStatus) {
 		s.t.Fatal(err)
 	}
 	return st
+}
+
+// awaitRefusal waits until nobody listens.
+func (s *served) awaitRefusal() {
+	s.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		c, err := net.Dial("unix", strings.TrimPrefix(s.addr, "unix://"))
+		if err != nil {
+			return
+		}
+		if c.Close(); time.Now().After(end) {
+			s.t.Fatal("it still listens")
+		}
+	}
 }
 
 func (s *served) dial() *client.Client {
@@ -188,13 +204,7 @@ func TestServeInterrupted(t *testing.T) {
 	}()
 	<-h.reached
 	syscall.Kill(-s.Cmd.Process.Pid, syscall.SIGINT)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) { // nobody is accepted any more
-		if c, err := client.Dial(t.Context(), s.addr, client.Config{Timeout: time.Second}); err != nil {
-			break
-		} else if c.Close(); time.Now().After(end) {
-			t.Fatal("it still serves")
-		}
-	}
+	s.awaitRefusal()
 	close(h.let)
 	if err := <-put; err != nil {
 		t.Errorf("the put that was in flight: %v", err)
@@ -219,13 +229,7 @@ func TestServeInterruptedTwice(t *testing.T) {
 			pid = -pid
 		}
 		syscall.Kill(pid, syscall.SIGINT)
-		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-			if c, err := client.Dial(t.Context(), s.addr, client.Config{Timeout: time.Second}); err != nil {
-				break
-			} else {
-				c.Close()
-			}
-		}
+		s.awaitRefusal()
 		time.Sleep(10 * time.Millisecond) // the handler of the second signal is set behind the first
 		syscall.Kill(pid, syscall.SIGINT)
 		var exit *exec.ExitError
