@@ -148,6 +148,7 @@ func encodeStart(s workerStart) []byte {
 func newWorkerCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "worker", Short: "Serve the connections that a master passes", Hidden: true, Args: cobra.NoArgs,
+		Example: "  ndferry serve --store /srv/arrays --workers 2    # starts two",
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.worker(cmd.Context()) },
 	}
 }

@@ -25,7 +25,7 @@ func TestMaster_roundRobin(t *testing.T) {
 	if got := r.places(9); !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	s := r.Status()
+	s := r.await("everything is closed", func(s Status) bool { return s.Connections == 0 })
 	syscall.Kill(s.Workers[1].PID, syscall.SIGKILL)
 	r.await("the killed worker is back", func(n Status) bool {
 		return allReady(n) && n.Workers[1].PID != s.Workers[1].PID && n.Workers[1].Generation == 4 && n.Workers[1].Restarts == 1
