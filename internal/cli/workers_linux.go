@@ -149,7 +149,7 @@ func newWorkerCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "worker", Short: "Serve the connections that a master passes", Hidden: true, Args: cobra.NoArgs,
 		Example: "  ndferry serve --store /srv/arrays --workers 2    # starts two",
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.worker(cmd.Context()) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.worker(cmd.Context()) },
 	}
 }
 
