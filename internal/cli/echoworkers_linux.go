@@ -43,7 +43,7 @@ func (a *app) echoWorkers(ctx context.Context, c *echoConfig) error {
 		Backend: c.backend, Lines: c.lines, MaxLine: int64(c.maxLine), Loops: c.loops, Idle: inMilliseconds(c.idle), Drain: inMilliseconds(c.drain), Greet: c.greet,
 	}})
 	m, err := master.New(master.Config{
-		Workers: int(c.workers), Command: a.workerCommand, Listeners: listenersOf(ln), Dispatch: c.dispatch, Conns: c.maxConns, Drain: c.drain, Log: a.log,
+		Workers: int(c.workers), Command: a.workerCommand, Listeners: listenersOf(ln), Dispatch: c.dispatch, Conns: c.maxConns, PerWorker: connLimit(c.loops), Drain: c.drain, Log: a.log,
 		Start: func(int, uint32) []byte { return start },
 	})
 	if err != nil {

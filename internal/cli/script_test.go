@@ -266,9 +266,16 @@ func signalWorker(ts *testscript.TestScript, args []string) error {
 	}
 	signals := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT, "TERM": syscall.SIGTERM}
 	for _, w := range s.Workers {
-		if strconv.Itoa(w.Worker) == args[0] && w.PID > 0 && signals[args[1]] != 0 {
-			return syscall.Kill(w.PID, signals[args[1]])
+		if strconv.Itoa(w.Worker) != args[0] || w.PID == 0 || signals[args[1]] == 0 {
+			continue
 		}
+		if err := syscall.Kill(w.PID, signals[args[1]]); err != nil || args[1] != "KILL" {
+			return err
+		}
+		for n := s; err == nil && n.Workers[w.Worker-1].PID == w.PID; { // until the server knows
+			n, err = askStatus(ts)
+		}
+		return err
 	}
 	return fmt.Errorf("no worker %s, or no signal %s: %+v", args[0], args[1], s.Workers)
 }

@@ -77,7 +77,7 @@ func (a *app) serveWorkers(ctx context.Context, flags serveFlags, addrs []client
 		memory = worker.DefaultMemory()
 	}
 	m, err := master.New(master.Config{
-		Workers: n, Command: a.workerCommand, Listeners: listeners, Dispatch: flags.dispatch, Conns: flags.conns, Drain: flags.drain, Log: a.log,
+		Workers: n, Command: a.workerCommand, Listeners: listeners, Dispatch: flags.dispatch, Conns: flags.conns, PerWorker: worker.DefaultConns(), Drain: flags.drain, Log: a.log,
 		Start: func(index int, _ uint32) []byte {
 			return encodeStart(workerStart{Serve: &serveStart{
 				Store: flags.store, Owner: worker.OwnerName(info.PID, index), Driver: flags.driver, Memory: memory / int64(n),
@@ -148,7 +148,8 @@ func encodeStart(s workerStart) []byte {
 func newWorkerCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "worker", Short: "Serve the connections that a master passes", Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.worker(cmd.Context()) },
+		Example: "  ndferry serve --store /srv/arrays --workers 2    # starts two",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.worker(cmd.Context()) },
 	}
 }
 

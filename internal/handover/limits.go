@@ -2,7 +2,7 @@ package handover
 
 import "time"
 
-// Limits of the channel, spec/HANDOVER.md §6.
+// Limits of the channel, spec/HANDOVER.md §7.
 const (
 	MaxFrame  = 64 << 10 // bytes of a frame, header included
 	MaxOffers = 32       // connections of an OFFER

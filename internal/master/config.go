@@ -33,6 +33,7 @@ type Config struct {
 	Dispatch  string                                    // RoundRobin, the default, or LeastLoaded
 	Credit    int                                       // offers that a worker leaves unanswered at most
 	Conns     int                                       // connections at once, in all workers; more wait to be accepted; 0: any number
+	PerWorker int                                       // connections at once in a worker; 0: any number
 	Take      time.Duration                             // for a worker to answer an offer
 	StartTime time.Duration                             // for a worker to be ready
 	Drain     time.Duration                             // for workers to finish at the end; they are told

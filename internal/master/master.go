@@ -61,11 +61,7 @@ func (m *Master) Serving() bool { return m.startError() == nil }
 // Run starts the workers, accepts until ctx ends, and then lets them finish within the drain time. Without any worker that could
 // start at first it returns why. Listeners are closed when it returns.
 func (m *Master) Run(ctx context.Context) error {
-	defer func() {
-		for _, ln := range m.cfg.Listeners {
-			ln.Close()
-		}
-	}()
+	defer m.unlisten()
 	var doors []*door
 	for i, ln := range m.cfg.Listeners {
 		d, err := openDoor(m, i, ln)
@@ -112,9 +108,16 @@ func (m *Master) Run(ctx context.Context) error {
 	for _, d := range doors {
 		d.close()
 	}
+	m.unlisten() // a client that comes now is refused at once
 	m.stop()
 	accepts.Wait()
 	return err
+}
+
+func (m *Master) unlisten() {
+	for _, ln := range m.cfg.Listeners {
+		_ = ln.Close() // closing again says so
+	}
 }
 
 // startError is why no worker could start, nil when one could.

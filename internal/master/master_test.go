@@ -25,7 +25,7 @@ func TestMaster_roundRobin(t *testing.T) {
 	if got := r.places(9); !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	s := r.Status()
+	s := r.await("everything is closed", func(s Status) bool { return s.Connections == 0 })
 	syscall.Kill(s.Workers[1].PID, syscall.SIGKILL)
 	r.await("the killed worker is back", func(n Status) bool {
 		return allReady(n) && n.Workers[1].PID != s.Workers[1].PID && n.Workers[1].Generation == 4 && n.Workers[1].Restarts == 1
@@ -326,7 +326,13 @@ func checkNoListener(t *testing.T, pid int) {
 
 // TestMaster_conns holds the most connections at once exactly.
 func TestMaster_conns(t *testing.T) {
-	r := start(t, Config{Workers: 2, Conns: 3})
+	for _, c := range []Config{{Workers: 2, Conns: 3}, {Workers: 1, PerWorker: 3}, {Workers: 3, PerWorker: 1}} {
+		t.Run(fmt.Sprintf("%d,%d,%d", c.Workers, c.Conns, c.PerWorker), func(t *testing.T) { testConns(t, c) })
+	}
+}
+
+func testConns(t *testing.T, c Config) {
+	r := start(t, c)
 	var open []net.Conn
 	for i := range 3 {
 		c, err := net.Dial("tcp", r.addr)

@@ -55,22 +55,22 @@ func (m *Master) room() int {
 		if m.stopping {
 			return 0
 		}
-		room := 0
+		room, full := 0, false
 		for _, w := range m.workers {
 			if w.open() {
-				room += w.credit - w.unanswered()
+				room += w.room()
 			}
+			full = full || m.cfg.PerWorker > 0 && w.load() >= m.cfg.PerWorker
 		}
-		full := false
 		if m.cfg.Conns > 0 {
 			left := m.cfg.Conns - m.load()
-			full = left <= 0
+			full = full || left <= 0
 			room = min(room, left)
 		}
 		if room > 0 && len(m.waiting) == 0 {
 			return min(room, handover.MaxOffers)
 		}
-		if full { // that a connection ends is seen in the words alone
+		if full && len(m.waiting) == 0 { // that a connection ends is seen in the words alone
 			m.mu.Unlock()
 			time.Sleep(2 * time.Millisecond)
 			m.mu.Lock()
@@ -152,7 +152,16 @@ func (m *Master) choose(c *custody) *worker {
 
 // open tells whether the worker may be offered something. Called with mu held.
 func (w *worker) open() bool {
-	return w.state == ready && !w.stalled && !w.draining && w.unanswered() < w.credit
+	return w.state == ready && !w.stalled && !w.draining && w.room() > 0
+}
+
+// room is how many connections the worker may be offered. Called with mu held.
+func (w *worker) room() int {
+	room := w.credit - w.unanswered()
+	if w.m.cfg.PerWorker > 0 {
+		room = min(room, w.m.cfg.PerWorker-w.load())
+	}
+	return room
 }
 
 // unanswered counts the offers that the worker has not answered, whether they were revoked or not: they are in its queue. Called with mu held.

@@ -144,7 +144,7 @@ func (t *ticket) greeted() {
 // leave gives the place back.
 func (t *ticket) leave() {
 	if t.left != nil {
-		t.left()
+		defer t.left() // when there is room for the next one
 	}
 	t.greeted()
 	t.a.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ndferry/evloop"
+	"ndferry/internal/handover"
 	"ndferry/internal/session"
 	"ndferry/wire"
 )
@@ -66,6 +67,8 @@ type loopConn struct {
 	greeted bool
 	closing bool // the session has closed
 	dead    bool // the connection has
+
+	meta *handover.Meta // of a connection that a master passed
 }
 
 func newLoopConn(d *loopDriver, t *ticket) *loopConn {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ndferry/fdpass"
 	"ndferry/internal/handover"
 )
 
@@ -86,8 +87,11 @@ func (s *Server) passed(c *handover.Conn) error {
 		end(fd)
 		return nil
 	}
+	meta := c.Meta
+	meta.Preread, meta.State = nil, nil
 	if len(c.State) == 0 && s.looping() {
 		lc := newLoopConn(s.loops.least(), t)
+		lc.meta = &meta
 		s.conns[lc] = struct{}{}
 		s.done.Add(1)
 		s.mu.Unlock()
@@ -100,8 +104,6 @@ func (s *Server) passed(c *handover.Conn) error {
 		t.leave()
 		return err
 	}
-	meta := c.Meta
-	meta.Preread, meta.State = nil, nil
 	var driver *conn
 	if len(c.State) == 0 {
 		driver = newConn(s, nc)
@@ -120,16 +122,32 @@ func (s *Server) giveBack(nc net.Conn, to int, m handover.Meta) error {
 		syscall.Conn
 		release() error
 	})
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	if err := s.giveFile(held, to, m); err != nil {
+		return err
+	}
+	return held.release()
+}
+
+func (s *Server) giveFile(file syscall.Conn, to int, m handover.Meta) error {
 	master := s.master.Load()
-	if !ok || master == nil {
+	if master == nil {
 		return errors.ErrUnsupported
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
 	defer cancel()
-	if err := master.Return(ctx, &handover.Return{To: uint32(to), Meta: m}, held); err != nil {
-		return err
+	return master.Return(ctx, &handover.Return{To: uint32(to), Meta: m}, file)
+}
+
+// giveFD is giveBack for a descriptor that is closed in any case; when it was not given the connection has ended.
+func (s *Server) giveFD(fd, to int, m handover.Meta) error {
+	err := s.giveFile(fdpass.FD(fd), to, m)
+	if err != nil {
+		_ = unix.Shutdown(fd, unix.SHUT_RDWR)
 	}
-	return held.release()
+	return errors.Join(err, unix.Close(fd))
 }
 
 // end ends a connection of which others have copies.
