@@ -75,20 +75,16 @@ func testStep(t *testing.T, action string, step handover.Step) {
 	rounds := 3
 	for i := range 3 {
 		clients.Go(func() {
-			c := s.dialPatiently()
-			if c == nil {
-				return
-			}
 			rng := rand.New(rand.NewPCG(3, uint64(i)))
-			for k := range rounds {
+			for k := range rounds { // each on a connection of its own
+				c := s.dialPatiently()
+				if c == nil {
+					return
+				}
 				if err := roundTrip(t, c, rng, fmt.Sprintf("c%d/%d", i, k)); err != nil {
 					t.Errorf("client %d, round %d: %v", i, k, err)
-					return
 				}
-				c.Close() // and each round on a connection of its own
-				if c = s.dialPatiently(); c == nil {
-					return
-				}
+				c.Close()
 			}
 		})
 	}
