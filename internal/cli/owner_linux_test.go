@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -26,16 +27,43 @@ type served struct {
 	t       *testing.T
 	addr    string
 	control string
-	log     bytes.Buffer
+	args    []string
 }
 
-func serveDir(t *testing.T, args ...string) *served {
+func serveDir(t *testing.T, args ...string) *served { return serveDirEnv(t, nil, args...) }
+
+// serveDirEnv is serveDir with more in the environment.
+func serveDirEnv(t *testing.T, env []string, args ...string) *served {
 	t.Helper()
 	dir := t.TempDir()
 	s := &served{t: t, addr: "unix://" + filepath.Join(dir, "s"), control: filepath.Join(dir, "c", "control")}
-	s.Cmd = exec.Command("ndferry", append([]string{"serve", "--store", filepath.Join(dir, "store"), "--listen", s.addr, "--control", s.control}, args...)...)
+	s.args = append([]string{"serve", "--store", filepath.Join(dir, "store"), "--listen", s.addr, "--control", s.control}, args...)
+	s.start(env)
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(s.control + ".log")
+			t.Logf("log:\n%s", log)
+		}
+	})
+	return s
+}
+
+// start starts the server, again when it has ended.
+func (s *served) start(env []string) {
+	t := s.t
+	t.Helper()
+	s.Cmd = exec.Command("ndferry", s.args...)
+	s.Cmd.Env = append(os.Environ(), env...)
 	s.Cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	s.Cmd.Stderr = &s.log
+	if err := os.MkdirAll(filepath.Dir(s.control), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.OpenFile(s.control+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	s.Cmd.Stderr = log // a file: nobody waits for those who inherit a pipe
 	out, err := s.Cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -43,17 +71,29 @@ func serveDir(t *testing.T, args ...string) *served {
 	if err := s.Cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	cmd := s.Cmd
 	t.Cleanup(func() {
-		syscall.Kill(-s.Cmd.Process.Pid, syscall.SIGKILL)
-		s.Cmd.Wait()
-		if t.Failed() {
-			t.Logf("log:\n%s", &s.log)
-		}
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
 	})
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatal("the server did not say that it is ready")
 	}
-	return s
+}
+
+// dialPatiently dials until it works; nil when it does not in 20 s.
+func (s *served) dialPatiently() *client.Client {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		c, err := client.Dial(s.t.Context(), s.addr, client.Config{Timeout: 20 * time.Second})
+		if err == nil {
+			s.t.Cleanup(func() { c.Close() })
+			return c
+		}
+		if time.Now().After(end) {
+			s.t.Errorf("no connection: %v", err)
+			return nil
+		}
+	}
 }
 
 func (s *served) status() (st serverStatus) {

@@ -65,7 +65,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 }
 
 var scriptPrograms = map[string]func(){
-	"ndferry":     func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv)) },
+	"ndferry":     func() { plantStep(); os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv)) },
 	"waitsignals": waitSignals,
 	"asnobody":    asNobody,
 	"slowput":     slowPut,

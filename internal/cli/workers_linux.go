@@ -26,6 +26,9 @@ import (
 // canPass tells that this system can pass connections between processes as it is done here.
 const canPass = true
 
+// stepHook is nil but in tests, which are masters and workers themselves.
+var stepHook handover.Hook
+
 // workerStart is what a worker process is told to do.
 type workerStart struct {
 	Serve *serveStart `json:"serve,omitzero"`
@@ -77,7 +80,7 @@ func (a *app) serveWorkers(ctx context.Context, flags serveFlags, addrs []client
 		memory = worker.DefaultMemory()
 	}
 	m, err := master.New(master.Config{
-		Workers: n, Command: a.workerCommand, Listeners: listeners, Dispatch: flags.dispatch, Conns: flags.conns, PerWorker: worker.DefaultConns(), Drain: flags.drain, Log: a.log,
+		Workers: n, Command: a.workerCommand, Listeners: listeners, Dispatch: flags.dispatch, Conns: flags.conns, PerWorker: worker.DefaultConns(), Drain: flags.drain, Log: a.log, Step: stepHook,
 		Start: func(index int, _ uint32) []byte {
 			return encodeStart(workerStart{Serve: &serveStart{
 				Store: flags.store, Owner: worker.OwnerName(info.PID, index), Driver: flags.driver, Memory: memory / int64(n),
@@ -155,7 +158,7 @@ func newWorkerCmd(a *app) *cobra.Command {
 
 // worker is a worker process. It has a channel to its master on descriptor 3.
 func (a *app) worker(ctx context.Context) error {
-	ch, err := handover.Inherited(context.WithoutCancel(ctx), handover.WorkerConfig{})
+	ch, err := handover.Inherited(context.WithoutCancel(ctx), handover.WorkerConfig{Step: stepHook})
 	if err != nil {
 		return usageErrorf("worker: only a master starts one: %w", err)
 	}
