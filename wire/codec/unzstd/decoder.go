@@ -21,6 +21,7 @@ const (
 	skippable     = 0x184d2a50 // and 15 more
 	skippableMask = 0xfffffff0
 	maxBlock      = 128 << 10
+	minWindow     = 1 << 10
 	unknown       = math.MaxUint64
 
 	// Slack is the room behind the decoded bytes that lets a stream end with
@@ -38,6 +39,7 @@ type Decoder struct {
 	loop     loop
 	huffman  huffman
 	literal  [maxBlock + Slack]byte
+	maxBlock int    // bytes of a block of this frame, decoded and not
 	content  uint64 // what the header says, or unknown
 	checksum bool   // there is one
 }
@@ -96,7 +98,7 @@ func (d *Decoder) frame(dst, src []byte, out int) (int, int, error) {
 		if head>>1&3 == blockRLE {
 			size = 1
 		}
-		if n > maxBlock || size > len(src)-at {
+		if n > d.maxBlock || size > len(src)-at {
 			return 0, 0, fmt.Errorf("%w: block of %d bytes, %d are left", ErrCorrupt, n, len(src)-at)
 		}
 		block := src[at : at+size]
@@ -132,16 +134,22 @@ func (d *Decoder) frame(dst, src []byte, out int) (int, int, error) {
 	return out, at, nil
 }
 
-// frameHead reads a frame's header and returns its size.
+// frameHead reads a frame's header and returns its size. Of the window only
+// what it says about blocks is held against a frame: all that was decoded is
+// there, and libzstd lets distances reach it too.
 func (d *Decoder) frameHead(src []byte) (int, error) {
 	if len(src) < 5 || binary.LittleEndian.Uint32(src) != magic {
 		return 0, fmt.Errorf("%w: no frame", ErrCorrupt)
 	}
 	flags := src[4]
 	at := 5
-	single := flags>>5&1 != 0
+	single, window := flags>>5&1 != 0, uint64(0)
 	if !single {
-		at++ // the window: what is decoded is all there, so nothing depends on it
+		if len(src) > 5 {
+			window = 1 << (10 + uint(src[5]>>3))
+			window += window / 8 * uint64(src[5]&7)
+		}
+		at++
 	}
 	idSize := [4]int{0, 1, 2, 4}[flags&3]
 	sizeSize := [4]int{0, 2, 4, 8}[flags>>6]
@@ -162,6 +170,10 @@ func (d *Decoder) frameHead(src []byte) (int, error) {
 			d.content += 256
 		}
 	}
+	if single {
+		window = max(d.content, minWindow)
+	}
+	d.maxBlock = int(min(window, maxBlock))
 	d.checksum = flags&4 != 0
 	return at + sizeSize, nil
 }
@@ -176,7 +188,7 @@ func leUint(b []byte) (v uint64) {
 // block decodes a compressed block into dst[out:] and returns the end of what
 // it wrote.
 func (d *Decoder) block(dst, src []byte, out int) (int, error) {
-	end := min(len(dst), out+maxBlock)
+	end := min(len(dst), out+d.maxBlock)
 	h, err := readLiteralsHead(src)
 	if err != nil {
 		return 0, err
