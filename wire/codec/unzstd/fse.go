@@ -8,15 +8,15 @@ import (
 // code is one of the three codes of a sequence: how a symbol becomes a number.
 type code struct {
 	name       string
-	extra      []uint8  // bits that follow a symbol
-	base       []uint32 // what they are added to
+	extra      []uint8       // bits that follow a symbol
+	packed     [1 << 6]entry // those, and what they are added to, by symbol
 	maxLog     uint
 	predefined []int16
 	defaultLog uint
 }
 
 // The codes (RFC 8878, 3.1.1.3.2.1), in the order of the format. An offset
-// symbol is a power of two that as many bits are added to; [offset.next] says
+// symbol is a power of two that as many bits are added to; [loop.useOffset] says
 // what the sum means.
 var (
 	literalCode = code{
@@ -28,6 +28,7 @@ var (
 	}
 	offsetCode = code{
 		name:       "offset",
+		extra:      []uint8{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31},
 		maxLog:     8,
 		defaultLog: 5,
 		predefined: []int16{1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1},
@@ -44,22 +45,16 @@ var (
 // The predefined tables, built once.
 var (
 	literalDefault = literalCode.finish(0)
-	offsetDefault  = offsetCode.finish(0)
+	offsetDefault  = offsetCode.finish(1)
 	matchDefault   = matchCode.finish(3)
 )
 
-// finish fills base, whose first value is from, and returns the predefined table.
+// finish fills packed, where the first value is from, and returns the
+// predefined table.
 func (c *code) finish(from uint32) []entry {
-	if c.extra == nil {
-		for i := range uint8(maxOffsetSymbol + 1) {
-			c.extra = append(c.extra, i)
-			c.base = append(c.base, 1<<i)
-		}
-	} else {
-		for _, n := range c.extra {
-			c.base = append(c.base, from)
-			from += 1 << n
-		}
+	for s, n := range c.extra {
+		c.packed[s] = entry(n) | entry(from)<<32
+		from += 1 << n
 	}
 	table := make([]entry, 1<<c.defaultLog)
 	c.build(table, c.predefined, c.defaultLog)
@@ -67,33 +62,36 @@ func (c *code) finish(from uint32) []entry {
 }
 
 const (
-	maxOffsetSymbol = 31
-	maxSymbols      = 53 // of any of the codes
-	maxWeightLog    = 6  // of the table of Huffman weights
-	maxWeight       = 11 // also the longest Huffman code in bits
-	maxStates       = 512
+	maxSymbols   = 53 // of any of the codes
+	maxWeightLog = 6  // of the table of Huffman weights
+	maxWeight    = 11 // also the longest Huffman code in bits
+	maxStates    = 512
 )
 
 // entry is one state of a decoding table, as the assembly reads it: in the
 // first byte the symbol's extra bits, in the second the bits that are added to
-// the next state, then 16 bits of the next state, then 32 of the symbol's base.
+// the next state, then in 16 bits eight times the next state, then the symbol's
+// base.
 type entry uint64
 
 func (e entry) extra() uint   { return uint(e & 0xff) }
 func (e entry) bits() uint    { return uint(e >> 8 & 0xff) }
-func (e entry) next() uint64  { return uint64(e >> 16 & 0xffff) }
+func (e entry) next() uint64  { return uint64(e >> 19 & 0x1fff) }
 func (e entry) value() uint64 { return uint64(e >> 32) }
 
 // build fills table, which has 1<<log states, from the shares of the symbols.
 func (c *code) build(table []entry, norm []int16, log uint) {
 	var symbols [maxStates]uint8
-	var next [maxSymbols]uint16
-	spread(symbols[:1<<log], norm, next[:])
+	var next [1 << 6]uint16
+	size := 1 << log
+	spread(symbols[:size], norm, next[:])
+	table = table[:size]
 	for i, s := range symbols[:len(table)] {
-		x := next[s]
+		s &= 1<<6 - 1
+		x := uint32(next[s])
 		next[s]++
-		n := log - uint(bits.Len16(x)-1)
-		table[i] = entry(c.extra[s]) | entry(n)<<8 | entry(x<<n-1<<log)<<16 | entry(c.base[s])<<32
+		n := log - uint(bits.Len32(x)-1)
+		table[i] = c.packed[s] | entry(n)<<8 | entry(x<<(n&15)-uint32(size))<<19
 	}
 }
 

@@ -31,7 +31,7 @@ type loop struct {
 	lit, litEnd int       // used, and all, of the literals
 	base        int       // start of the frame in dst
 	wild        int       // end of dst for copies that write too much
-	recent      [3]uint64 // offsets, the latest first
+	recent      [4]uint32 // offsets, the latest first; the last is not used
 	literalLen  int       // of a sequence that is decoded and not carried out
 	matchLen    int
 	logs        [3]uint // of the tables, 1 more than it; 0 while there is none
@@ -40,7 +40,7 @@ type loop struct {
 // reset forgets what blocks hand on to the next block of a frame.
 func (l *loop) reset(base int) {
 	l.base = base
-	l.recent = [3]uint64{1, 4, 8}
+	l.recent = [4]uint32{1, 4, 8}
 	l.logs = [3]uint{}
 }
 
@@ -82,7 +82,7 @@ func (l *loop) readTables(src []byte) (int, error) {
 			}
 			s := src[at]
 			at++
-			t.table[0] = entry(t.extra[s]) | entry(t.base[s])<<32
+			t.table[0] = t.packed[s]
 			l.logs[i] = 1
 		case modeTable:
 			var norm [maxSymbols]int16
@@ -152,7 +152,7 @@ func (l *loop) decode(src []byte) {
 
 // execute carries out the sequence that was decoded last.
 func (l *loop) execute(dst, lit []byte) error {
-	n, dist := l.literalLen+l.matchLen, l.recent[0]
+	n, dist := l.literalLen+l.matchLen, uint64(l.recent[0])
 	from := l.out + l.literalLen
 	switch {
 	case l.left < 0:
@@ -176,7 +176,7 @@ func (l *loop) execute(dst, lit []byte) error {
 func (l *loop) useOffset(offset uint64) {
 	r := &l.recent
 	if offset > 3 {
-		r[0], r[1], r[2] = offset-3, r[0], r[1]
+		r[0], r[1], r[2] = uint32(offset-3), r[0], r[1]
 		return
 	}
 	if l.literalLen == 0 {
