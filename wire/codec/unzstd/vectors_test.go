@@ -2,6 +2,7 @@ package unzstd
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -52,7 +53,10 @@ func TestVectors(t *testing.T) {
 	eachPath(t, func(t *testing.T) {
 		var d Decoder
 		for _, v := range vectors {
-			for _, room := range []int{0, 1, 31, Slack, 1000} {
+			for i, room := range []int{0, 1000, 1, 31, Slack} {
+				if i > 1 && v.length > 20_000 {
+					break
+				}
 				got := make([]byte, v.length+room)
 				err := d.Decode(got[:v.length], v.frame)
 				if v.dictionarySize > 0 {
@@ -67,14 +71,12 @@ func TestVectors(t *testing.T) {
 				if crc := crc32.ChecksumIEEE(got[:v.length]); crc != v.crc {
 					t.Fatalf("%s, room for %d more: CRC-32 of decoded bytes %08x, want %08x", v.name, room, crc, v.crc)
 				}
-				for i, b := range got[v.length:] {
-					if b != 0 && i >= Slack {
-						t.Fatalf("%s: wrote %d bytes behind the end", v.name, i)
-					}
+				if behind := got[v.length:]; room > Slack && bytes.Count(behind[Slack:], []byte{0}) != room-Slack {
+					t.Fatalf("%s: wrote more than %d bytes behind the end", v.name, Slack)
 				}
 			}
 			for _, n := range []int{v.length - 1, v.length + 1, 2 * v.length, 0} {
-				if n == v.length || n < 0 {
+				if n == v.length || n < 0 || v.length > 20_000 {
 					continue
 				}
 				if err := d.Decode(make([]byte, n), v.frame); !errors.Is(err, ErrCorrupt) && v.dictionarySize == 0 {
