@@ -16,7 +16,10 @@ var useBMI2 = cpu.X86.HasBMI1 && cpu.X86.HasBMI2 && cpu.X86.HasSSSE3
 // reports whether the next one is decoded and only has to be carried out; else
 // that has yet to be decoded.
 func (l *loop) fast(dst, src, lit []byte) bool {
-	if !useBMI2 || l.left < 64 || l.sequences < 2 || len(dst) == 0 {
+	if !useBMI2 {
+		return l.sequencesGo(dst, src, lit)
+	}
+	if l.left < 64 || l.sequences < 2 || len(dst) == 0 {
 		return false
 	}
 	return sequencesBMI2(l, &dst[0], &src[0], &lit[0])
@@ -26,7 +29,7 @@ func (l *loop) fast(dst, src, lit []byte) bool {
 // a stream or a quarter ends, and returns how many.
 func (h *huffman) four(dst, src []byte, quarter int, s *fourStreams) int {
 	if !useBMI2 {
-		return 0
+		return h.fourGo(dst, src, quarter, s)
 	}
 	f := fourLoop{quarter: quarter, shift: 64 - h.maxBits}
 	for i, left := range s.left {

@@ -2,6 +2,8 @@
 
 package unzstd
 
-func (h *huffman) four(dst, src []byte, quarter int, s *fourStreams) int { return 0 }
+func (h *huffman) four(dst, src []byte, quarter int, s *fourStreams) int {
+	return h.fourGo(dst, src, quarter, s)
+}
 
-func (l *loop) fast(dst, src, lit []byte) bool { return false }
+func (l *loop) fast(dst, src, lit []byte) bool { return l.sequencesGo(dst, src, lit) }

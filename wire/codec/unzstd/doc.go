@@ -12,8 +12,9 @@
 // has written, every length against what is left, and memory does not depend on
 // what a frame says.
 //
-// Two loops have an assembly for amd64 with BMI2: four Huffman streams in step,
-// and the decoding and carrying out of sequences. They do only what is ordinary
-// and leave the ends of streams and of the destination, codes of more than 56
-// bits and all errors to plain Go, which does everything by itself elsewhere.
+// Two loops have a fast form: four Huffman streams in step, and the decoding and
+// carrying out of sequences, both in Go and in assembly for amd64 with BMI2. The
+// fast form does only what is ordinary. The ends of streams and of the
+// destination, codes of more than 56 bits and all errors are left to a slow
+// form, which is Go and the same for both.
 package unzstd
