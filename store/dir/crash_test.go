@@ -101,6 +101,7 @@ func cutOnce(t *testing.T, n int, random *rand.Rand, images map[[32]byte]bool) (
 			}
 		}
 	}
+	y.check(true) // what was taken up is whole, too
 	for name, x := range y.acked {
 		if x == nil {
 			continue
