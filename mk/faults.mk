@@ -22,7 +22,7 @@ faults-matrix: ## kill them at every named step of a put, with 1 and 16 transfer
 	$(FAULT_TEST) -run '^TestGateKillMatrix$$' -timeout 20m -matrix-seeds 5 -matrix-transfers 16 -matrix-seed $(FAULT_SEED) | scripts/faultlines matrix
 
 faults-crash: ## disks that a power cut could leave, in memory
-	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crashes 550 -crash-seed $(FAULT_SEED) | scripts/faultlines store-powercut
+	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crash-images 100000 -crash-seed $(FAULT_SEED) | scripts/faultlines store-powercut
 
 faults-errno: ## every call of the store's file system, and of the server's, fails; system calls by strace; disks that are full; needs root
 	go test ./store/dir -run '^(TestEveryCallFails|TestDeadAtEveryCall)$$' -count 1 -v -timeout 20m | scripts/faultlines 'store-(errno|dead)'

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -279,7 +280,7 @@ func (m *matrix) killClient(order stepOrder, cut *cutter) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	srv := New(st, Config{Driver: drivers[m.round%2], Session: session.Config{Checkpoint: stepCheckpoint}})
+	srv := New(st, Config{Driver: drivers[m.round%2], Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Session: session.Config{Checkpoint: stepCheckpoint}})
 	ln, err := net.Listen("unix", order.Socket)
 	if err != nil {
 		m.t.Fatal(err)

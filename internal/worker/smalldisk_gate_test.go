@@ -163,7 +163,7 @@ func (d *smallDisk) full() {
 	other.ping()
 	free := d.fill(512 << 10)
 	// No cell is sent: the answer to PUT alone says it.
-	meta := array.Meta{Shape: array.Shape{4 << 20}, DType: dtype(d.t, "|u1"), Cell: array.Shape{1 << 20}, DimNames: []string{"x"}}
+	meta := array.Meta{Shape: array.Shape{4 << 20}, DType: dtype(d.t, "|u1"), Cell: array.Shape{1 << 20}, DimNames: array.DefaultDimNames("a", 1)}
 	text, err := meta.AppendWire(nil)
 	if err != nil {
 		d.t.Fatal(err)
