@@ -179,7 +179,7 @@ func (m *matrix) run(order stepOrder) (*exec.Cmd, io.Reader, *bytes.Buffer) {
 		m.t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), stepEnv+"="+string(text))
+	cmd.Env = append(os.Environ(), stepEnv+"="+string(text), "GORACE=atexit_sleep_ms=0") // a race detector waits a second at the end
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	errs := new(bytes.Buffer)
 	cmd.Stderr = errs
