@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"ndferry/store"
@@ -126,4 +127,68 @@ func TestIfAbsentOvertaken(t *testing.T) {
 		t.Error("the moment did not come")
 	}
 	y.Check(t, s)
+}
+
+// onceFS lets the next Sync of a journal fail.
+type onceFS struct {
+	dir.FS
+	fail *error
+}
+
+func (f onceFS) OpenFile(p string, w bool) (dir.File, error) {
+	file, err := f.FS.OpenFile(p, w)
+	if err == nil && strings.HasSuffix(p, ".ndferry") {
+		file = onceFile{file, f.fail}
+	}
+	return file, err
+}
+
+type onceFile struct {
+	dir.File
+	fail *error
+}
+
+func (f onceFile) Sync() error {
+	if err := *f.fail; err != nil {
+		*f.fail = nil
+		return err
+	}
+	return f.File.Sync()
+}
+
+// TestFailedSyncOfReopened takes a transfer up whose journal cannot be made durable then. A later sync would succeed and mean nothing, so
+// nothing of the transfer is called durable any more.
+func TestFailedSyncOfReopened(t *testing.T) {
+	path := quickDir(t)
+	o, err := dir.NewOS(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fail error
+	s := open(t, path, dir.Config{FS: onceFS{o, &fail}, Log: quiet})
+	defer s.Close()
+	x := small(t, "a/x", 1)
+	x.Resume = true
+	u, _, err := s.Begin(t.Context(), x.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(u.Write(t.Context(), x.Info[0], x.Cells[0]), u.Sync(t.Context()), u.Close()); err != nil {
+		t.Fatal(err)
+	}
+	fail = syscall.EIO
+	if _, _, err := s.Begin(t.Context(), x.Spec); !errors.Is(err, syscall.EIO) {
+		t.Errorf("Begin: %v", err)
+	}
+	if u, _, err = s.Begin(t.Context(), x.Spec); err != nil {
+		t.Fatal(err)
+	}
+	if d := u.Durable(); len(d) > 0 {
+		t.Errorf("durable %v after a sync that failed", d)
+	}
+	if err := u.Discard(); err != nil {
+		t.Error(err)
+	}
+	x.Put(t, s)
+	x.Check(t, s)
 }
