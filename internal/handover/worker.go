@@ -228,7 +228,7 @@ func (w *Worker) Run(ctx context.Context, handle Handler, drain func(time.Durati
 		default:
 			err = fmt.Errorf("handover: %w: %v to a worker", ErrFrame, f.Kind)
 		}
-		files.Close()
+		files.Discard()
 		if err != nil {
 			_ = w.ch.Abort(err)
 			return err
@@ -241,7 +241,6 @@ func (w *Worker) Drain() { w.draining.Store(true) }
 
 // offered takes the connections of an OFFER.
 func (w *Worker) offered(ctx context.Context, f Frame, files *fdpass.Files, list []Offer, handle Handler) ([]Offer, error) {
-	defer files.Close()
 	list, err := ParseOffers(f.Body, list)
 	if err != nil {
 		return nil, err
@@ -274,8 +273,8 @@ func (w *Worker) begin(t *Conn, handle Handler) (Reason, error) {
 	if w.draining.Load() {
 		return refuse(ReasonDraining, errors.New("this worker takes nothing new"))
 	}
-	if cookie, err := Cookie(t.files.Peek(t.index)); err != nil || cookie != t.Cookie {
-		return refuse(ReasonMetadata, fmt.Errorf("a descriptor with the cookie %#x, offered was %#x (%w)", cookie, t.Cookie, orNone(err)))
+	if err := CheckConn(t.files.Peek(t.index), t.Cookie); err != nil {
+		return refuse(ReasonMetadata, err)
 	}
 	if !w.words.Take(t.Slot, t.Sequence) {
 		return 0, nil // revoked, or of another time: not ours
@@ -295,13 +294,6 @@ func (w *Worker) begin(t *Conn, handle Handler) (Reason, error) {
 		return ReasonFailed, err
 	}
 	return 0, nil
-}
-
-func orNone(err error) error {
-	if err == nil {
-		return errors.New("no error")
-	}
-	return err
 }
 
 // answer counts an offer as answered, and sees that the master is told soon.
@@ -342,4 +334,33 @@ func (w *Worker) Return(ctx context.Context, r *Return, file syscall.Conn) error
 // Cookie returns the number by which the kernel tells the socket fd from all others of this boot.
 func Cookie(fd int) (uint64, error) {
 	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+}
+
+var errListens = errors.New("it listens")
+
+// CheckConn returns nil when fd, of which nothing is known, is the connection with the cookie. It asks nothing that could wait: a
+// file may be on a file system that does not answer.
+func CheckConn(fd int, cookie uint64) error {
+	got, err := Cookie(fd)
+	if err != nil {
+		return fmt.Errorf("handover: %w: not a socket: %w", ErrFiles, err)
+	}
+	if got != cookie {
+		return fmt.Errorf("handover: %w: a socket with the cookie %#x, it should have %#x", ErrFiles, got, cookie)
+	}
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err == nil && kind != unix.SOCK_STREAM {
+		err = unix.EPROTOTYPE
+	}
+	listens := 0
+	if err == nil {
+		listens, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	}
+	if err == nil && listens != 0 {
+		err = errListens
+	}
+	if err != nil {
+		return fmt.Errorf("handover: %w: not a stream connection: %w", ErrFiles, err)
+	}
+	return nil
 }

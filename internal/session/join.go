@@ -89,7 +89,7 @@ func (e *Executor) join(op Operation) Result {
 		return Result{Err: wire.Failf(wire.CodeTemporary, "transfer %x is not open in this process; send its cells on the connections that it has", op.Spec.ID[:])}
 	case u.host == e:
 		return Result{Err: fmt.Errorf("transfer %x is joined from its own connection: %w", op.Spec.ID[:], store.ErrInvalid)}
-	case !store.SameArray(&u.spec, &op.Spec):
+	case !store.SameArray(&u.spec, op.Spec):
 		return Result{Err: fmt.Errorf("transfer %x is joined with another description: %w", op.Spec.ID[:], store.ErrConflict)}
 	}
 	u.life.Lock()
