@@ -103,9 +103,8 @@ func TestGateHistory(t *testing.T) {
 }
 
 type history struct {
-	k        *killer
-	start    time.Time
-	deadline int // operations of the round
+	k     *killer
+	start time.Time
 
 	mu  sync.Mutex
 	ops []porcupine.Operation // guarded by mu
