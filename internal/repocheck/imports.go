@@ -72,6 +72,8 @@ var Arrows = []Arrow{
 		Why: "our client as a program like those that it is measured beside"},
 	{From: "internal/bench/*", To: []string{"internal/bench"}, Extra: []string{json},
 		Why: "the commands of the runner"},
+	{From: "internal/planted",
+		Why: "tests alone: mistakes and the tests that must see them; it reads files and runs go test"},
 	{From: "internal/repocheck",
 		Why: "must work when everything else is broken"},
 	{From: "internal/fdcheck", Extra: []string{xsys},
