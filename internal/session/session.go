@@ -14,6 +14,9 @@ type Config struct {
 	ReadAhead int           // cells read for a GET before the peer took them; default 3
 	Handshake time.Duration // time to the peer's HELLO; default 5 s
 	Validate  string        // of compressed cells, for the Executor: ValidateFull (default) or ValidateHeader
+
+	// Checkpoint, for the Executor, is how many bytes of a resumable PUT come before they are made durable; default 64 MiB.
+	Checkpoint int
 }
 
 // defaultWindow lets a cell of any size in while another is written, and keeps 16 MiB in hand while up to grantStep are owed.

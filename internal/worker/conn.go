@@ -53,6 +53,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.changed.L = &c.mu
 	c.ex = session.NewExecutor(s.ctx, s.store, &s.pool)
 	c.ex.Validate(s.cfg.Session.Validate)
+	c.ex.Checkpoint(s.cfg.Session.Checkpoint)
 	c.ex.Share(&s.owners, func() { nc.Close() })
 	c.ses = session.New(s.cfg.Session, c.ex, c.started)
 	return c

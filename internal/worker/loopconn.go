@@ -77,6 +77,7 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 	lc.stall = watchdog{period: d.srv.cfg.Stall, want: 1, late: func() { lc.c.Abort(evloop.ErrTimeout) }}
 	lc.ex = session.NewExecutor(d.srv.ctx, d.srv.store, &d.srv.pool)
 	lc.ex.Validate(d.srv.cfg.Session.Validate)
+	lc.ex.Checkpoint(d.srv.cfg.Session.Checkpoint)
 	lc.ex.Share(&d.srv.owners, func() {
 		_ = d.loop.Post(func() {
 			if lc.c != nil {

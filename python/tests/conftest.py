@@ -122,7 +122,9 @@ class Server:
         """Start, and wait for the line that says it is ready."""
         command = [str(self.binary), "serve", "--store", self.url, "--listen", self.addr, "--control", "none"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            )
         assert self.process.stdout
         if not self.process.stdout.readline():
             self.process.wait(20)
