@@ -120,6 +120,8 @@ type upload struct {
 	durable int         // how many of them it had when it was asked last, or said so since
 	again   []int       // cells that the other side asked for again
 	damages map[int]int // how often, in this attempt
+
+	regrouped int // how often connections besides the first broke
 }
 
 func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
@@ -147,7 +149,7 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	}
 	u := &upload{src: src, opts: opts}
 	u.meta = array.Meta{Shape: shape, DType: stored, Cell: cell, Order: order, DimNames: array.DefaultDimNames(name, len(shape))}
-	text, err := u.meta.AppendWire(nil)
+	text, err := u.meta.AppendWire(make([]byte, 0, 512))
 	if err != nil {
 		return nil, err
 	}
@@ -160,15 +162,14 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	if u.size > wire.MaxCell {
 		return nil, fmt.Errorf("chunks of %v have %d bytes each, at most %d are allowed", cell, u.size, wire.MaxCell)
 	}
-	switch opts.Digest {
-	case "", CRC32C:
-	case SHA256:
+	if err := opts.checkDigest(); err != nil {
+		return nil, err
+	}
+	if opts.Digest == SHA256 {
 		u.leaves, u.hashed = make([][32]byte, u.grid.Len()), make([]bool, u.grid.Len())
 		for i := 0; opts.Leaves != nil && i < len(u.leaves); i++ {
 			u.leaves[i], u.hashed[i] = opts.Leaves.Leaf(i)
 		}
-	default:
-		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
 	}
 	if u.params, err = opts.codecParams(dtype.ItemSize()); err != nil {
 		return nil, err
@@ -223,7 +224,10 @@ func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 		if cell.err != nil {
 			return nil, c.giveUp(source{fmt.Errorf("read cell %d: %w", i, cell.err)}, u.opts.Resume)
 		}
-		if u.noteLeaf(i, cell.leaf); u.accepted(i) {
+		if cell.hashed {
+			u.noteLeaf(i, cell.leaf)
+		}
+		if u.accepted(i) {
 			continue
 		}
 		if done, r, err := c.awaitCredit(u); done || err != nil {
@@ -239,6 +243,12 @@ func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 		}
 	}
 	c.measure(sent, time.Since(begin))
+	if cells.hash != nil { // the other side can check the last cell meanwhile
+		if err := c.flush(); err != nil {
+			return nil, err
+		}
+		cells.stop()
+	}
 	return c.finish(u)
 }
 
@@ -304,6 +314,10 @@ func (c *Client) scratch(size int) []byte {
 	return c.buf[:size]
 }
 
+// sendPiece is how many bytes are written at once. They must fit the second-level cache, where the checksum finds them; with more of
+// them the two sides wait for each other less often (256 MiB over loopback: 0.88 of the bare pair, with 256 KiB 0.68).
+const sendPiece = 512 << 10
+
 // sendCell sends a CHUNK. A small one joins what is in out; of a large one each piece is
 // added to the checksum right after it was written: the write has brought it into the cache, in order, which the three lanes of
 // the checksum would not.
@@ -318,7 +332,7 @@ func (c *Client) sendCell(h wire.Header, data []byte) error {
 	c.out = wire.AppendHeader(c.out, h)
 	crc := uint32(0)
 	for len(data) > 0 {
-		n := min(wire.Piece, len(data))
+		n := min(sendPiece, len(data))
 		piece := data[:n]
 		data = data[n:]
 		var err error
