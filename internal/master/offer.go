@@ -112,6 +112,10 @@ func (m *Master) dispatch(batch []*custody) (busy []*worker) {
 			continue
 		}
 		w := m.choose(c)
+		if w == nil && m.stopping {
+			c.end() // nobody will have it
+			continue
+		}
 		if w == nil {
 			m.waiting = append(m.waiting, c)
 			continue
