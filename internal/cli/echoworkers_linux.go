@@ -60,7 +60,10 @@ func (a *app) echoWorkers(ctx context.Context, c *echoConfig) error {
 			case <-done:
 				return
 			case <-show:
-				for _, w := range m.Status().Workers {
+				s := m.Status()
+				a.log.Info("dispatch", "accepted", s.Accepted, "offered", s.Offered, "redispatched", s.Redispatched, "cut", s.Cut,
+					"touched_p50", inSeconds(s.P50), "touched_p99", inSeconds(s.P99))
+				for _, w := range s.Workers {
 					a.log.Info("worker", "worker", w.Worker, "pid", w.PID, "state", w.State, "connections", w.Connections, "restarts", w.Restarts)
 					if w.State == "ready" {
 						_ = syscall.Kill(w.PID, syscall.SIGUSR1) // they tell of their clients
@@ -76,6 +79,8 @@ func (a *app) echoWorkers(ctx context.Context, c *echoConfig) error {
 		})
 	}))
 }
+
+func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // workerEcho is a worker of ndferry echo.
 func (a *app) workerEcho(ctx context.Context, ch *handover.Worker, cfg *echoStart) (err error) {

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ndferry/fdpass/fdtest"
 	"ndferry/internal/handover"
 )
 
@@ -53,19 +55,24 @@ func command(role string) *exec.Cmd {
 //
 //	fail           cannot start
 //	crash          ends before it is ready
-//	ABOUT STEP     at the first time of the step: kill, stop or error
+//	ABOUT STEP [N] at the first or N-th time of the step: kill, stop or error
 //	slow D         answers after D
 //	deaf           does not end when it is told to
 func workerMain() int {
 	var step struct {
 		about, name string
-		once        sync.Once
+		n, times    int
 	}
+	var mu sync.Mutex
 	hook := func(s handover.Step) (err error) {
 		if string(s) != step.name {
 			return nil
 		}
-		step.once.Do(func() {
+		mu.Lock()
+		step.times++
+		now := step.times == max(step.n, 1)
+		mu.Unlock()
+		if now {
 			switch step.about {
 			case "kill":
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -76,7 +83,7 @@ func workerMain() int {
 			case "error":
 				err = errors.New("planned")
 			}
-		})
+		}
 		return err
 	}
 	w, err := handover.Inherited(context.Background(), handover.WorkerConfig{Step: hook})
@@ -95,11 +102,17 @@ func workerMain() int {
 		return 3
 	case what[0] == "slow":
 		delay, _ = time.ParseDuration(what[1])
-	case len(what) == 2:
+	case len(what) == 2 || len(what) == 3 && what[0] != "hostile":
 		step.about, step.name = what[0], what[1]
+		if len(what) == 3 {
+			step.n, _ = strconv.Atoi(what[2])
+		}
 	}
 	if err := w.Ready(context.Background()); err != nil {
 		return 1
+	}
+	if len(what) > 1 && what[0] == "hostile" {
+		return beHostile(w, what[1:])
 	}
 	var active sync.WaitGroup
 	wait := func(d time.Duration) {
@@ -115,9 +128,11 @@ func workerMain() int {
 		if err != nil {
 			return err
 		}
+		disown := own(c.Cookie, s)
 		active.Go(func() {
 			defer w.Words().Closed()
 			defer s.Close()
+			defer disown()
 			lines := bufio.NewReader(s)
 			for {
 				line, err := lines.ReadString('\n')
@@ -150,7 +165,8 @@ func masterMain() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	m, err := New(Config{Workers: 2, Command: func() *exec.Cmd { return command("worker") }, Listeners: []net.Listener{ln}})
+	m, err := New(Config{Workers: 2, Command: func() *exec.Cmd { return command("worker") }, Listeners: []net.Listener{ln},
+		Step: dieAt(os.Getenv("MASTER_TEST_DIES"))})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -160,7 +176,9 @@ func masterMain() int {
 		s := m.Status()
 		fmt.Println(ln.Addr(), s.Workers[0].PID, s.Workers[1].PID)
 	}()
-	if err := m.Run(context.Background()); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := m.Run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	return 0
@@ -209,6 +227,7 @@ func start(t testing.TB, cfg Config) *running {
 // run is start without waiting.
 func run(t testing.TB, cfg Config) *running {
 	t.Helper()
+	fdtest.Audit(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -278,7 +278,7 @@ func (w *worker) listen() error {
 			return err
 		}
 		err = w.hear(f, files)
-		files.Close()
+		files.Discard()
 		if err != nil {
 			w.m.cfg.Log.Error("a worker's channel", "worker", w.index, "err", err)
 			_ = w.ch.Abort(err)
@@ -372,9 +372,8 @@ func (w *worker) returned(body []byte, files *fdpass.Files) error {
 	if err := r.ParseBody(body); err != nil {
 		return err
 	}
-	cookie, err := handover.Cookie(files.Peek(0))
-	if err != nil || cookie != r.Cookie {
-		return fmt.Errorf("master: %w: returned with the cookie %#x, it is %#x", handover.ErrFiles, r.Cookie, cookie)
+	if err := handover.CheckConn(files.Peek(0), r.Cookie); err != nil {
+		return fmt.Errorf("master: a returned connection: %w", err)
 	}
 	fd, err := files.Take(0)
 	if err != nil {
