@@ -56,7 +56,7 @@ def make(client: Any, call: dict[str, Any]) -> dict[str, Any]:
     """Make a call and return what of its result every version must return."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ndferry.UncheckedWarning)  # the foreign array
+            warnings.simplefilter("ignore")  # such as one about the foreign array, which has no stored checks
             return _make(client, call)
     except ndferry.Error as error:
         if error.code in ("protocol", "internal"):
