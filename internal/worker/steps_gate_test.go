@@ -42,11 +42,12 @@ type dying struct {
 	step  string
 	nth   int64
 	came  atomic.Int64
-	wrote func() // a cell is in its shard
+	early atomic.Bool // the process is not ready: what it does now is no step
+	wrote func()      // a cell is in its shard
 }
 
 func (d *dying) at(event string) {
-	if event == d.step && d.came.Add(1) == d.nth {
+	if event == d.step && !d.early.Load() && d.came.Add(1) == d.nth {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
@@ -106,6 +107,7 @@ func (o *stepOrder) serve(d *dying) error {
 	}
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	d.wrote = func() { os.Stdout.WriteString("w") }
+	d.early.Store(true)
 	st, err := dir.Open(o.Store, dir.Config{FS: &stepFS{real, d}, Log: quiet})
 	if err != nil {
 		return err
@@ -117,6 +119,7 @@ func (o *stepOrder) serve(d *dying) error {
 	if o.Driver == GoroutineDriver {
 		ln = stepListener{ln, d}
 	}
+	d.early.Store(false)
 	fmt.Println("ready")
 	return New(st, Config{Driver: o.Driver, Log: quiet, Session: session.Config{Checkpoint: stepCheckpoint}}).Serve(ln)
 }
