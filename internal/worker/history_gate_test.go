@@ -90,6 +90,9 @@ func TestGateHistory(t *testing.T) {
 	for round := 0; h.done < *historyOps && !t.Failed(); round++ {
 		k.args = []string{"--driver", drivers[round%2]}
 		h.round(round)
+		if round%20 == 19 {
+			t.Logf("%d operations, %d kills, %v", h.done, h.kills, time.Since(begin).Round(time.Second))
+		}
 	}
 	if t.Failed() {
 		return
