@@ -95,7 +95,7 @@ func (c *Conn) recv(ctx context.Context, buf []byte, files *Files) (int, error) 
 		return 0, fmt.Errorf("no room for a byte: %w", ErrEmpty)
 	}
 	s := &c.in
-	if ctx.Done() == nil && c.reads.quickly() {
+	if ctx.Err() == nil && c.reads.quickly() {
 		if !c.closed.Load() {
 			s.buf = buf
 			ok := s.once(uintptr(c.fd))

@@ -164,7 +164,7 @@ func (c *Conn) send(ctx context.Context, msg []byte, fds []int) error {
 		return ErrEmpty
 	}
 	s := &c.out
-	if ctx.Done() == nil && c.writes.quickly() {
+	if ctx.Err() == nil && c.writes.quickly() {
 		if !c.closed.Load() && s.broken == nil {
 			s.msg, s.fds = msg, fds
 			s.rights(fds)
@@ -176,7 +176,7 @@ func (c *Conn) send(ctx context.Context, msg []byte, fds []int) error {
 			}
 			c.writes.hold()
 			defer c.writes.release()
-			return c.sendRest(ctx, ok)
+			return c.sendWatched(ctx, ok)
 		}
 		c.writes.hold()
 	} else if err := c.writes.take(ctx); err != nil {
@@ -187,13 +187,9 @@ func (c *Conn) send(ctx context.Context, msg []byte, fds []int) error {
 }
 
 // sendWait sends with the poller, which waits. The caller holds the turn.
-func (c *Conn) sendWait(ctx context.Context, msg []byte, fds []int) (err error) {
-	if ctx.Done() != nil {
-		if ctx.Err() != nil {
-			return contextError(ctx)
-		}
-		done := c.writes.watch(ctx)
-		defer func() { err = done(err) }()
+func (c *Conn) sendWait(ctx context.Context, msg []byte, fds []int) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
 	}
 	s := &c.out
 	if s.broken != nil {
@@ -201,7 +197,16 @@ func (c *Conn) sendWait(ctx context.Context, msg []byte, fds []int) (err error) 
 	}
 	s.msg, s.fds = msg, fds
 	s.rights(fds)
-	return c.sendRest(ctx, false)
+	return c.sendWatched(ctx, false)
+}
+
+// sendWatched is sendRest that ends with ctx.
+func (c *Conn) sendWatched(ctx context.Context, tried bool) (err error) {
+	if ctx.Done() != nil {
+		done := c.writes.watch(ctx)
+		defer func() { err = done(err) }()
+	}
+	return c.sendRest(ctx, tried)
 }
 
 // sendRest sends what c.out holds. tried says that once has been called and

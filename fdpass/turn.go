@@ -17,7 +17,7 @@ import (
 // atomic operation; those who find it taken count themselves in waiting first,
 // so that release either sees them or has freed the turn before they look.
 //
-// A turn that is taken without a deadline and without a context begins quick: its
+// A turn that is taken without a deadline on the Conn begins quick: its
 // holder makes one system call that does not wait, on the socket's number and
 // past the runtime's poller, and Close waits until that is over. A quick turn
 // that has to wait, or meets with anything but a message, becomes held.

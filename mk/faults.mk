@@ -8,9 +8,9 @@ HISTORY_OPS ?= 100000
 ERRNO_SHARE ?= 3
 FAULT_TEST = go test -tags gate ./internal/worker -count 1 -v
 
-.PHONY: faults faults-powercut faults-kills faults-matrix faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history planted
+.PHONY: faults faults-powercut faults-kills faults-workers faults-dispatch faults-matrix faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history planted
 
-faults: faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history faults-kills faults-matrix faults-powercut ## every fault test at full length, under an hour; needs root
+faults: faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history faults-kills faults-workers faults-dispatch faults-matrix faults-powercut ## every fault test at full length, under an hour; needs root
 
 faults-powercut: ## cut the power under load: 2 x CUTS, on ext4 and xfs; needs root
 	$(FAULT_TEST) -run '^TestGatePowerCut$$' -timeout 55m -powercuts $(CUTS) -powercut-seed $(FAULT_SEED) | scripts/faultlines powercut
@@ -20,6 +20,12 @@ faults-kills: ## kill server and client processes at random moments
 
 faults-matrix: ## kill them at every named step of a put, with 1 and 16 transfers
 	$(FAULT_TEST) -run '^TestGateKillMatrix$$' -timeout 20m -matrix-seeds 5 -matrix-transfers 16 -matrix-seed $(FAULT_SEED) | scripts/faultlines matrix
+
+faults-workers: ## kill 1,000 worker processes under clients that check every byte; no descriptor may stay
+	go test -tags gate ./internal/master -run '^TestGateWorkerKills$$' -count 1 -v -timeout 10m | scripts/faultlines workers
+
+faults-dispatch: ## master and workers die, stop and fail at each step of dispatch, under clients that check every byte
+	go test -tags gate ./internal/master -run '^TestGateFaultsDispatch$$' -count 1 -v -timeout 20m -dispatch-rounds 40 | scripts/faultlines dispatch-faults
 
 faults-crash: ## disks that a power cut could leave, in memory
 	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crash-images 100000 -crash-seed $(FAULT_SEED) | scripts/faultlines store-powercut

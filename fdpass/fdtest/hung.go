@@ -55,7 +55,7 @@ func HungFile(t testing.TB) *Hung {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := Hang(dir)
+	h, err := hang(dir)
 	if err != nil {
 		os.Remove(dir)
 		t.Fatalf("a file system that hangs (needs root and /dev/fuse): %v", err)
@@ -71,9 +71,41 @@ func HungFile(t testing.TB) *Hung {
 	return h
 }
 
-// Hang is HungFile on a directory of the caller's, outside of a test. Close ends
-// it.
-func Hang(dir string) (*Hung, error) {
+// HungMount is HungFile without opening the file, which is the entry "file" of the
+// directory that it returns, for another process to open.
+func HungMount(t testing.TB) (h *Hung, dir string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hung")
+	if err == nil {
+		h, err = mount(dir)
+	}
+	if err != nil {
+		os.Remove(dir)
+		t.Fatalf("a file system that hangs (needs root and /dev/fuse): %v", err)
+	}
+	t.Cleanup(func() {
+		h.Close()
+		os.Remove(dir)
+	})
+	return h, dir
+}
+
+// hang mounts and opens the file.
+func hang(dir string) (*Hung, error) {
+	h, err := mount(dir)
+	if err != nil {
+		return nil, err
+	}
+	// Not by package os, which would ask whether the file can be polled.
+	h.fd, err = unix.Open(filepath.Join(dir, "file"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func mount(dir string) (*Hung, error) {
 	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -93,12 +125,6 @@ func Hang(dir string) (*Hung, error) {
 		return nil, err
 	}
 	go h.serve()
-	// Not by package os, which would ask whether the file can be polled.
-	h.fd, err = unix.Open(filepath.Join(dir, "file"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		h.Close()
-		return nil, err
-	}
 	return h, nil
 }
 

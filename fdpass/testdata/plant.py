@@ -1,7 +1,7 @@
 """Plant each known descriptor bug and see that its named test fails.
 
-The module is copied, one line of package fdpass is broken at a time, and the
-test that stands for the bug must fail by itself (a plant that no longer
+The module is copied, one line of package fdpass, of the channel between master
+and worker or of the master is broken at a time, and the test that stands for the bug must fail by itself (a plant that no longer
 applies, does not compile or is not noticed ends this program with 1). Two run
 at a time. A part of the gate.
 
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-# (the bug, file, what stands there, what the bug makes of it, test)
+# (the bug, file in package fdpass or with its directory, what stands there, what the bug makes of it, test)
 PLANTS = [
     ("silent peer blocks: the deadline of a frame is dropped", "frame.go",
      "	ctx, cancel := context.WithTimeout(ctx, FrameTimeout)\n	defer cancel()\n	meta, files",
@@ -28,7 +28,7 @@ PLANTS = [
      "ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 50*time.Millisecond)\n"
      "		defer cancel()\n		return c.RecvContext(ctx, p) })", "TestRecvFrame_trickle"),
     ("no timeout in the sender", "send.go",
-     "		done := c.writes.watch(ctx)\n		defer func() { err = done(err) }()\n", "",
+     "		done := c.writes.watch(ctx)\n		defer func() { err = done(err) }()\n	}\n	return c.sendRest", "	}\n	return c.sendRest",
      "TestSend_contextEndsTheWait"),
     ("short read of the length", "frame.go", "	for len(p) > 0 {\n", "	for range 1 {\n", "TestRecvFrame_byteByByte"),
     ("length up to 4 GiB believed", "frame.go", "	if n > MaxFrameMeta {", "	if false {",
@@ -99,21 +99,46 @@ PLANTS = [
      "	return 0, fmt.Errorf(\"neither SOCK_SEQPACKET", "TestNewConn_refuses"),
     ("unknown users taken for one", "cred.go", "	if c.UID == overflowUID {", "	if false {", "TestSameUser"),
     ("waits for the close of what a hostile peer sent", "discard.go", "fd >= 0 && !closesAtOnce(fd)", "false", "TestDiscard_hungFile"),
+    ("the round robin index is constant", "internal/master/offer.go", "		m.next = (at + 1) % n", "		m.next = at * 0",
+     "TestMaster_roundRobin"),
+    ("a worker serves one connection and ends", "internal/handover/worker.go", "			offers, err = w.offered(ctx, f, files, offers, handle)",
+     "			_, err = w.offered(ctx, f, files, offers, handle)\n			return err", "TestWorker_serves"),
+    ("a failed send is ignored and the client closed", "internal/master/offer.go", "			o.sent = true",
+     "			if o.sent = true; err != nil && o.custody != nil {\n				o.end()\n				w.words.Take(o.slot, o.seq)\n				o.custody = nil\n			}", "TestMaster_faults/error_M3"),
+    ("sent means in the kernel", "internal/master/offer.go", "			o.sent = true",
+     "			if o.sent = true; o.custody != nil {\n				o.release()\n			}", "TestMaster_faults/kill_W1"),
+    ("workers inherit the listener", "internal/master/worker.go", "	m.mu.Lock()\n	defer m.mu.Unlock()\n	if m.stopping {\n		return nil, errors.Join(errors.New(\"the master stops",
+     "	if f, err := m.cfg.Listeners[0].(interface{ File() (*os.File, error) }).File(); err == nil {\n		cmd.ExtraFiles = append(cmd.ExtraFiles, f)\n	}\n"
+     "	m.mu.Lock()\n	defer m.mu.Unlock()\n	if m.stopping {\n		return nil, errors.Join(errors.New(\"the master stops", "TestMaster_dies"),
+    ("the end waits for workers that nobody told", "internal/master/master.go", "		w.tell(handover.KindDrain, &handover.Drain{Time: m.cfg.Drain})\n	}\n	m.mu.Unlock()",
+     "		_ = w\n	}\n	m.mu.Unlock()", "TestMaster_stop$"),
+    ("a connection that a dead worker touched is served again", "internal/master/offer.go",
+     "		c.end() // if it has not ended\n		return nil\n", "", "TestMaster_faults/kill_W2"),
+    ("the word does not decide", "internal/handover/words.go", "	return w.word(slot).CompareAndSwap(word(seq, from), word(seq, to))",
+     "	w.word(slot).Store(word(seq, to))\n	return from != to", "TestWorker_refuses"),
+    ("any descriptor is taken for the connection", "internal/handover/worker.go", "	if got != cookie {", "	if false {", "TestWorker_refuses"),
+    ("a frame for another worker is taken", "internal/handover/channel.go", "case version != 0 && f.Generation != generation:", "case false:",
+     "TestHostileMaster_frames"),
+    ("the master waits for what a worker sent", "internal/master/worker.go", "		files.Discard()", "		files.Close()", "TestHostileWorker_hungFile"),
+    ("descriptors of a bad frame leak", "internal/handover/channel.go", "			files.Discard()\n			return Frame{}, nil, err", "			return Frame{}, nil, err",
+     "TestHostileMaster_counts"),
     ("the sender's number travels", "frame.go", "	frame, err := encodeFrame(meta)",
      "	frame, err := encodeFrame(map[string]any{\"fd\": 3})", "TestFrame_doesNotTell"),
 ]
 
 
-def run(root: pathlib.Path, package: pathlib.Path, plant: tuple[str, str, str, str, str]) -> str:
+def run(root: pathlib.Path, plant: tuple[str, str, str, str, str]) -> str:
     """Plant one bug in a copy of the module and return what became of it."""
     _, file, old, new, test = plant
-    source = (package / file).read_text()
+    path = root / file if "/" in file else root / "fdpass" / file
+    package = f"./{path.parent.relative_to(root)}"
+    source = path.read_text()
     if source.count(old) != 1:
         return f"NOT APPLIED, the line is there {source.count(old)} times"
-    (package / file).write_text(source.replace(old, new))
-    args = ["go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout=10s", "-run", f"^{test}", "./fdpass"]
+    path.write_text(source.replace(old, new))
+    args = ["go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout=10s", "-run", f"^{test}", package]
     done = subprocess.run(args, cwd=root, capture_output=True, text=True)
-    (package / file).write_text(source)
+    path.write_text(source)
     output = done.stdout + done.stderr
     if "[build failed]" in output:
         return f"NOT COMPILED\n{output}"
@@ -134,13 +159,14 @@ def main() -> int:
             copy.mkdir()
             for name in ("go.mod", "go.sum"):
                 shutil.copy(root / name, copy)
-            shutil.copytree(root / "fdpass", copy / "fdpass")
+            for name in ("fdpass", "internal/handover", "internal/master"):
+                shutil.copytree(root / name, copy / name)
             copies.put(copy)
 
         def one(plant: tuple[str, str, str, str, str]) -> str:
             copy = copies.get()
             try:
-                return run(copy, copy / "fdpass", plant)
+                return run(copy, plant)
             finally:
                 copies.put(copy)
 

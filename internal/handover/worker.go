@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -193,7 +194,7 @@ func (t *Conn) FD() (int, error) { return t.files.Take(t.index) }
 // Handler begins to serve connections. It is called for one after the other; the connection counts as touched.
 type Handler func(*Conn) error
 
-// Run takes what the master offers and gives it to handle until the channel ends, which nil means, or breaks, or ctx ends. After DRAIN,
+// Run takes what the master offers and gives it to handle until the channel ends at either side, which nil means, or breaks, or ctx ends. After DRAIN,
 // of which drain is told once, everything is refused.
 func (w *Worker) Run(ctx context.Context, handle Handler, drain func(time.Duration)) error {
 	var offers []Offer
@@ -207,7 +208,7 @@ func (w *Worker) Run(ctx context.Context, handle Handler, drain func(time.Durati
 				return err
 			}
 			continue
-		case errors.Is(err, fdpass.ErrPeerGone):
+		case errors.Is(err, fdpass.ErrPeerGone), errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil:
 			_ = w.ch.Abort(err)
@@ -285,7 +286,9 @@ func (w *Worker) begin(t *Conn, handle Handler) (Reason, error) {
 	if !w.words.Touch(t.Slot, t.Sequence) {
 		return 0, nil
 	}
-	w.words.Latency(time.Duration(time.Now().UnixNano() - t.Accepted))
+	if t.Hops == 0 {
+		w.words.Latency(time.Duration(time.Now().UnixNano() - t.Accepted))
+	}
 	err := handle(t)
 	if err == nil {
 		err = w.cfg.Step.At(StepServed)

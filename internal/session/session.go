@@ -115,6 +115,14 @@ func (s *Session) Greeted() bool { return s.greeted }
 // Idle tells that no operation is open.
 func (s *Session) Idle() bool { return len(s.puts)+len(s.gets)+len(s.calls) == 0 }
 
+// Alone tells that nothing is open but a PUT of the stream that waits for its upload, so that the session can go to the process that has
+// the upload by Export and Import: who asks has not told OnDone of the one operation.
+func (s *Session) Alone(stream uint32) bool {
+	p := s.puts[stream]
+	return p != nil && p.state == opening && p.moved == nil && s.greeted && !s.closed && !s.draining &&
+		len(s.puts) == 1 && len(s.gets)+len(s.calls) == 0 && len(s.ops) == 1 && len(s.tokens) == 0
+}
+
 // BadHeader is for a header that wire.ParseHeader refuses: it answers and closes.
 func (s *Session) BadHeader(err error) {
 	if !s.closed {

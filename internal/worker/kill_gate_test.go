@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,7 +72,8 @@ func newKiller(t *testing.T, seed uint64) *killer {
 func (k *killer) start() {
 	k.t.Helper()
 	os.Remove(k.socket)
-	k.server = exec.Command(k.binary, append([]string{"serve", "--store", k.store, "--listen", "unix://" + k.socket}, k.args...)...)
+	k.server = exec.Command(k.binary, append([]string{"serve", "--store", k.store, "--listen", "unix://" + k.socket, "--control", "none"}, k.args...)...)
+	k.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it is killed with its workers
 	if err := k.server.Start(); err != nil {
 		k.t.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func (k *killer) start() {
 }
 
 func (k *killer) stop() {
-	k.server.Process.Kill()
+	syscall.Kill(-k.server.Process.Pid, syscall.SIGKILL)
 	k.server.Wait()
 }
 

@@ -30,6 +30,7 @@ var straceCalls = []struct{ call, errno string }{
 func TestGateStrace(t *testing.T) {
 	k := newKiller(t, 1)
 	k.store = quickStore(t)
+	k.args = []string{"--workers", "0"} // strace looks at one process
 	k.start()
 	defer func() { k.stop() }()
 	s := &errnoSweep{t: t, socket: k.socket, acked: map[string]uint64{}, maybe: map[string][]uint64{}}
