@@ -21,8 +21,9 @@ faults-kills: ## kill server and client processes at random moments
 faults-matrix: ## kill them at every named step of a put, with 1 and 16 transfers
 	$(FAULT_TEST) -run '^TestGateKillMatrix$$' -timeout 20m -matrix-seeds 5 -matrix-transfers 16 -matrix-seed $(FAULT_SEED) | scripts/faultlines matrix
 
-faults-workers: ## kill 1,000 worker processes under clients that check every byte; no descriptor may stay
-	go test -tags gate ./internal/master -run '^TestGateWorkerKills$$' -count 1 -v -timeout 10m | scripts/faultlines workers
+faults-workers: ## faults at every step of the dispatch; kill 1,000 worker processes, and masters, under clients that check every byte; no descriptor may stay
+	NDFERRY_ALL_STEPS=1 go test ./internal/cli -run '^TestSteps$$' -count 1 -timeout 5m
+	go test -tags gate ./internal/master -run '^TestGate(Worker|Master)Kills$$' -count 1 -v -timeout 10m | scripts/faultlines '(workers|masters)'
 
 faults-dispatch: ## master and workers die, stop and fail at each step of dispatch, under clients that check every byte
 	go test -tags gate ./internal/master -run '^TestGateFaultsDispatch$$' -count 1 -v -timeout 20m -dispatch-rounds 40 | scripts/faultlines dispatch-faults

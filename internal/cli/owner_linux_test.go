@@ -271,11 +271,7 @@ func TestServeInterruptedTwice(t *testing.T) {
 			t.Errorf("whole group %v: %v", whole, err)
 		}
 		for _, w := range workers {
-			for end := time.Now().Add(10 * time.Second); syscall.Kill(w.PID, 0) == nil; time.Sleep(2 * time.Millisecond) {
-				if time.Now().After(end) {
-					t.Fatalf("whole group %v: worker %d lives", whole, w.PID)
-				}
-			}
+			awaitEnd(t, w.PID)
 		}
 	}
 }

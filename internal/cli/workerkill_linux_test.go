@@ -22,7 +22,7 @@ import (
 func TestWorkersKilled(t *testing.T) {
 	for _, driver := range []string{worker.GoroutineDriver, worker.LoopDriver} {
 		t.Run(driver, func(t *testing.T) {
-			const kills = 8
+			const kills = 5
 			s := serveDir(t, "--workers", "3", "--driver", driver)
 			stop := make(chan struct{})
 			var clients sync.WaitGroup

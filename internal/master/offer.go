@@ -112,6 +112,10 @@ func (m *Master) dispatch(batch []*custody) (busy []*worker) {
 			continue
 		}
 		w := m.choose(c)
+		if w == nil && m.stopping {
+			c.end() // nobody will have it
+			continue
+		}
 		if w == nil {
 			m.waiting = append(m.waiting, c)
 			continue
@@ -129,9 +133,11 @@ func (m *Master) choose(c *custody) *worker {
 			if w.open() {
 				return w
 			}
-			return nil
+			if w.unanswered() >= w.credit {
+				return nil // it answers soon, or is stalled soon
+			}
 		}
-		// It is gone, and what it owned is anybody's.
+		// It is gone, and what it owned is anybody's; or it is full, and the client will hear so.
 	}
 	var best *worker
 	at, n := 0, len(m.workers)
