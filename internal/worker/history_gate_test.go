@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,12 +85,18 @@ var oneName = porcupine.Model{
 // again. What they saw must be a history of registers: some order of the operations, each between its call and its return, explains it.
 func TestGateHistory(t *testing.T) {
 	k := newKiller(t, *historySeed)
-	k.store = quickStore(t)
 	begin := time.Now()
 	h := &history{k: k}
 	for round := 0; h.done < *historyOps && !t.Failed(); round++ {
-		k.args = []string{"--driver", drivers[round%2]}
+		if round%10 == 0 {
+			k.store = quickStore(t) // a start reads all receipts, and there are many starts
+		}
+		h.workers = 2 * (round / 2 % 2)
+		k.args = []string{"--driver", drivers[round%2], "--workers", strconv.Itoa(h.workers)}
 		h.round(round)
+		if round%20 == 19 {
+			t.Logf("%d operations, %d kills, %v", h.done, h.kills, time.Since(begin).Round(time.Second))
+		}
 	}
 	if t.Failed() {
 		return
@@ -103,8 +110,9 @@ func TestGateHistory(t *testing.T) {
 }
 
 type history struct {
-	k     *killer
-	start time.Time
+	k       *killer
+	start   time.Time
+	workers int
 
 	mu  sync.Mutex
 	ops []porcupine.Operation // guarded by mu
@@ -137,8 +145,7 @@ func (h *history) round(round int) {
 		case <-ended:
 			over = true
 		case <-time.After(time.Duration(20+h.k.rng.IntN(200)) * time.Millisecond): // a random moment
-			h.k.stop()
-			h.k.start()
+			h.kill()
 			h.kills++
 		}
 	}
@@ -164,6 +171,19 @@ func (h *history) round(round int) {
 			h.refused++
 		}
 	}
+}
+
+// kill kills everything, the master, or a worker, and what is gone comes again.
+func (h *history) kill() {
+	switch how := h.k.rng.IntN(3); {
+	case h.workers > 0 && how == 0:
+		h.k.stopMaster()
+	case h.workers > 0 && how == 1 && h.k.stopWorker():
+		return // its master starts another one
+	default:
+		h.k.stop()
+	}
+	h.k.start()
 }
 
 func (h *history) operation(rng *rand.Rand, n, round int) {

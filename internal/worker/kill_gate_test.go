@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -57,6 +59,7 @@ type killer struct {
 	args                       []string // of serve, besides store and socket
 	rng                        *rand.Rand
 	server                     *exec.Cmd
+	left                       []int // process groups of masters that were killed alone
 }
 
 func newKiller(t *testing.T, seed uint64) *killer {
@@ -83,8 +86,41 @@ func (k *killer) start() {
 }
 
 func (k *killer) stop() {
-	syscall.Kill(-k.server.Process.Pid, syscall.SIGKILL)
+	for _, group := range append(k.left, k.server.Process.Pid) {
+		syscall.Kill(-group, syscall.SIGKILL)
+	}
 	k.server.Wait()
+	k.left = nil
+}
+
+// stopMaster kills the master alone. Its workers finish what they have, beside those of the next one.
+func (k *killer) stopMaster() {
+	k.server.Process.Kill()
+	k.server.Wait()
+	k.left = append(k.left, k.server.Process.Pid)
+}
+
+// stopWorker kills one worker, and tells whether there was one.
+func (k *killer) stopWorker() bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", k.server.Process.Pid))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	var workers []string
+	for _, thread := range threads {
+		if text, err := os.ReadFile(thread); err == nil { // the thread may be gone
+			workers = append(workers, strings.Fields(string(text))...)
+		}
+	}
+	if len(workers) == 0 {
+		return false
+	}
+	pid, err := strconv.Atoi(workers[k.rng.IntN(len(workers))])
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	syscall.Kill(pid, syscall.SIGKILL)
+	return true
 }
 
 func (k *killer) data(size int) client.Array {

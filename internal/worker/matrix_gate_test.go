@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -30,6 +31,7 @@ import (
 var (
 	matrixSeeds = flag.Int("matrix-seeds", 1, "how often TestGateKillMatrix dies at each step")
 	matrixSeed  = flag.Int("matrix-seed", 1, "the first of them")
+	matrixSides = flag.String("matrix-sides", "server,client,master,worker", "whose steps they are")
 	matrixMany  = flag.Int("matrix-transfers", 4, "transfers at once, in turns with one")
 )
 
@@ -57,8 +59,8 @@ var (
 func TestGateKillMatrix(t *testing.T) {
 	m := &matrix{t: t}
 	begin := time.Now()
-	for _, side := range []string{"server", "client"} {
-		steps := map[string][]step{"server": serverSteps, "client": clientSteps}[side]
+	for _, side := range strings.Split(*matrixSides, ",") {
+		steps := map[string][]step{"server": serverSteps, "client": clientSteps, "master": masterSteps, "worker": workerSteps()}[side]
 		kills, stored, sent := 0, 0.0, 0.0
 		for _, s := range steps {
 			for seed := *matrixSeed; seed < *matrixSeed+*matrixSeeds; seed++ {
@@ -110,10 +112,17 @@ func (m *matrix) kill(side string, s step, seed, n int) (stored, sent float64) {
 		order.Driver = LoopDriver
 	}
 	cut := newCutter(m.t, order.Socket, 0, 0, 1)
-	if side == "server" {
+	switch side {
+	case "server":
 		m.killServer(order, cut)
-	} else {
+	case "client":
 		m.killClient(order, cut)
+	case "worker": // it has half of the connections
+		order.Nth = m.nth(s.name, seed, max(1, n/2))
+		fallthrough
+	default:
+		order.Role = "master"
+		m.killProcesses(order, cut)
 	}
 	m.compare(order)
 	again := (int(m.wrote.Load()) - n*stepCells) * stepCell
@@ -183,13 +192,21 @@ func (m *matrix) run(order stepOrder) (*exec.Cmd, io.Reader, *bytes.Buffer) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	errs := new(bytes.Buffer)
 	cmd.Stderr = errs
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
+	if order.Role == "master" { // it is killed with its workers, whose words about errors nobody waits for
+		cmd.SysProcAttr.Setpgid = true
+		cmd.Stderr = os.Stderr
 	}
+	out, in, err := os.Pipe()
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	cmd.Stdout = in
+	err = cmd.Start()
+	in.Close()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { out.Close() })
 	return cmd, out, errs
 }
 
@@ -228,27 +245,7 @@ func (m *matrix) killed(cmd *exec.Cmd, errs fmt.Stringer) {
 
 func (m *matrix) killServer(order stepOrder, cut *cutter) {
 	first, drained := m.server(order)
-	var puts sync.WaitGroup
-	for n, name := range m.names {
-		puts.Go(func() {
-			opts := stepOptions(order.Round, n)
-			opts.Retries = 30
-			c, err := client.Dial(context.Background(), cut.addr(), client.Config{Timeout: 20 * time.Second})
-			for tries := 0; err != nil && tries < 2000; tries++ { // it died when the first one connected
-				time.Sleep(time.Millisecond)
-				c, err = client.Dial(context.Background(), cut.addr(), client.Config{Timeout: 20 * time.Second})
-			}
-			if err == nil {
-				defer c.Close()
-				_, err = c.Put(context.Background(), name, stepArray(order.Round, n), opts)
-			}
-			if err != nil {
-				m.t.Errorf("put %s: %v", name, err)
-			}
-		})
-	}
-	ended := make(chan struct{})
-	go func() { puts.Wait(); close(ended) }()
+	ended := m.puts(order, cut)
 	died := make(chan struct{})
 	go func() { <-drained; m.killed(first, new(bytes.Buffer)); close(died) }()
 	select {
@@ -269,6 +266,32 @@ func (m *matrix) killServer(order stepOrder, cut *cutter) {
 	second.Process.Kill()
 	<-drained
 	second.Wait()
+}
+
+// puts begins all puts, through cut, which must succeed however often they are asked again.
+func (m *matrix) puts(order stepOrder, cut *cutter) (ended chan struct{}) {
+	var puts sync.WaitGroup
+	for n, name := range m.names {
+		puts.Go(func() {
+			opts := stepOptions(order.Round, n)
+			opts.Retries = 30
+			c, err := client.Dial(context.Background(), cut.addr(), client.Config{Timeout: 20 * time.Second})
+			for tries := 0; err != nil && tries < 2000; tries++ { // it died when the first one connected
+				time.Sleep(time.Millisecond)
+				c, err = client.Dial(context.Background(), cut.addr(), client.Config{Timeout: 20 * time.Second})
+			}
+			if err == nil {
+				defer c.Close()
+				_, err = c.Put(context.Background(), name, stepArray(order.Round, n), opts)
+			}
+			if err != nil {
+				m.t.Errorf("put %s: %v", name, err)
+			}
+		})
+	}
+	ended = make(chan struct{})
+	go func() { puts.Wait(); close(ended) }()
+	return ended
 }
 
 func (m *matrix) killClient(order stepOrder, cut *cutter) {

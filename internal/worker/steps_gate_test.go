@@ -27,7 +27,7 @@ const stepEnv = "NDFERRY_TEST_STEP"
 
 // stepOrder is what such a process does.
 type stepOrder struct {
-	Role   string // "server" or "client"
+	Role   string // "server", "client", "master" or "worker"
 	Step   string // where it dies; "" nowhere
 	Nth    int64  // the how manyth time it comes there
 	Socket string
@@ -35,6 +35,10 @@ type stepOrder struct {
 	Driver string // likewise
 	Names  []string
 	Round  uint64 // of the arrays and ids
+
+	WorkerStep string // of a master's workers
+	WorkerNth  int64
+	Once       string // a file that the first worker makes that dies; others do not
 }
 
 // dying ends the process at its step as kill -9 does: nothing of it runs any more.
@@ -42,14 +46,28 @@ type dying struct {
 	step  string
 	nth   int64
 	came  atomic.Int64
-	wrote func() // a cell is in its shard
+	once  string
+	early atomic.Bool // the process is not ready: what it does now is no step
+	wrote func()      // a cell is in its shard
 }
 
 func (d *dying) at(event string) {
-	if event == d.step && d.came.Add(1) == d.nth {
+	if event == d.step && !d.early.Load() && d.came.Add(1) == d.nth && d.first() {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+}
+
+// first tells that no other process has died yet.
+func (d *dying) first() bool {
+	if d.once == "" {
+		return true
+	}
+	f, err := os.OpenFile(d.once, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
 }
 
 // The sizes of a matrix's arrays, and the distance of checkpoints in it: what a kill may cost is seen, and is not much work.
@@ -88,11 +106,8 @@ var _ = addRole(stepEnv, func(text string) {
 		panic(err)
 	}
 	d := &dying{step: order.Step, nth: order.Nth}
-	run := order.serve
-	if order.Role == "client" {
-		run = order.put
-	}
-	if err := run(d); err != nil {
+	roles := map[string]func(*dying) error{"server": order.serve, "client": order.put, "master": order.master, "worker": order.worker}
+	if err := roles[order.Role](d); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -106,6 +121,7 @@ func (o *stepOrder) serve(d *dying) error {
 	}
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	d.wrote = func() { os.Stdout.WriteString("w") }
+	d.early.Store(true)
 	st, err := dir.Open(o.Store, dir.Config{FS: &stepFS{real, d}, Log: quiet})
 	if err != nil {
 		return err
@@ -117,6 +133,7 @@ func (o *stepOrder) serve(d *dying) error {
 	if o.Driver == GoroutineDriver {
 		ln = stepListener{ln, d}
 	}
+	d.early.Store(false)
 	fmt.Println("ready")
 	return New(st, Config{Driver: o.Driver, Log: quiet, Session: session.Config{Checkpoint: stepCheckpoint}}).Serve(ln)
 }
