@@ -74,10 +74,21 @@ func (o *PutOptions) codecParams(itemSize int) (codec.Params, error) {
 	return p, nil
 }
 
-// CheckCodec refuses an unknown codec, level, shuffle or link rate, as Put does before anything is sent. Errors say what is known.
+// CheckCodec refuses an unknown codec, level, shuffle, link rate or digest, as Put does before anything is sent. Errors say what is
+// known.
 func (o *PutOptions) CheckCodec() error {
+	if err := o.checkDigest(); err != nil {
+		return err
+	}
 	_, err := o.codecParams(1)
 	return err
+}
+
+func (o *PutOptions) checkDigest() error {
+	if o.Digest != "" && o.Digest != CRC32C && o.Digest != SHA256 {
+		return fmt.Errorf("digest %q is not known; there are %s and %s", o.Digest, CRC32C, SHA256)
+	}
+	return nil
 }
 
 // settle decides what auto means for this array on this connection, and writes the codec into the PUT.

@@ -53,9 +53,12 @@ func SendFrom(ctx context.Context, conn net.Conn, name string, src Source, cfg C
 			return err
 		}
 		r, err = c.put(ctx, u)
-		if _, ok := errors.AsType[boundary](err); ok && c.stream == 0 {
-			return errors.Unwrap(err) // nothing was asked for, so no frame would be the last
-		} else if ok && !c.ended {
+		switch b, ok := errors.AsType[boundary](err); {
+		case !ok || c.ended:
+		case c.stream == 0: // nothing was asked for, and the receiver waits for a PUT
+			c.request(wire.Put, u.msg)
+			return c.giveUp(b.err, false)
+		default:
 			c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream}, nil)
 			if c.flush() != nil {
 				return errors.Unwrap(err)

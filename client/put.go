@@ -162,15 +162,14 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	if u.size > wire.MaxCell {
 		return nil, fmt.Errorf("chunks of %v have %d bytes each, at most %d are allowed", cell, u.size, wire.MaxCell)
 	}
-	switch opts.Digest {
-	case "", CRC32C:
-	case SHA256:
+	if err := opts.checkDigest(); err != nil {
+		return nil, err
+	}
+	if opts.Digest == SHA256 {
 		u.leaves, u.hashed = make([][32]byte, u.grid.Len()), make([]bool, u.grid.Len())
 		for i := 0; opts.Leaves != nil && i < len(u.leaves); i++ {
 			u.leaves[i], u.hashed[i] = opts.Leaves.Leaf(i)
 		}
-	default:
-		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
 	}
 	if u.params, err = opts.codecParams(dtype.ItemSize()); err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"ndferry/client"
 	"ndferry/internal/bench"
 	measure "ndferry/internal/bench/transfer"
+	"ndferry/internal/master"
 	"ndferry/internal/session"
 )
 
@@ -87,7 +88,8 @@ start it with --server on one, and with --to on the other.`,
 	f.MarkHidden("round")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if flags.server {
-			serve := serveFlags{store: "mem:", listen: []string{flags.listen}, mode: 0o600, insecure: flags.insecure, validate: session.ValidateFull}
+			serve := serveFlags{store: "mem:", listen: []string{flags.listen}, mode: 0o600, insecure: flags.insecure, validate: session.ValidateFull,
+				dispatch: master.RoundRobin, control: noControl}
 			addrs, err := serve.check()
 			if err != nil {
 				return err

@@ -25,6 +25,7 @@ type Executor struct {
 	held   atomic.Int64 // bytes of the pool
 
 	headerOnly bool // as Validate says; immutable after the first operation
+	every      int  // as Checkpoint says; likewise
 
 	mu      sync.Mutex
 	uploads map[uint32]*upload            // guarded by mu
@@ -52,7 +53,7 @@ type upload struct {
 // NewExecutor returns an executor over st. ctx ends what it waits for.
 func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 	return &Executor{
-		store: st, pool: pool, ctx: ctx, now: time.Now,
+		store: st, pool: pool, ctx: ctx, now: time.Now, every: checkpointBytes,
 		uploads: map[uint32]*upload{}, arrays: map[uint32]*reading{}, cancel: map[uint32]context.CancelFunc{},
 	}
 }
@@ -223,7 +224,7 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 		sha256: spec.Digest == store.DigestSHA256, keep: spec.Resume,
 	}
 	u.host, u.spec = e, spec
-	u.point.at = e.now()
+	u.point.at, u.point.every = e.now(), e.every
 	u.lender, _ = up.(store.Lender)
 	r := Result{Durable: up.Durable()}
 	u.untold(r.Durable)
