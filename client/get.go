@@ -157,6 +157,7 @@ type download struct {
 	got     []bool
 	missing int
 	leaves  [][32]byte
+	hashing arrived                         // of leaves, those that are being made
 	decoder *decoder                        // nil with codec none
 	total   int64                           // raw bytes of the cells that are wanted
 	stored  int64                           // bytes of payloads that came
@@ -235,6 +236,7 @@ func (d *download) wanted() [][2]uint64 {
 const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
+	defer d.hashing.wait()
 	for {
 		h, b, err := c.next()
 		switch {
@@ -324,7 +326,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	}
 	d.came(i, len(memory))
 	if d.leaves != nil {
-		d.leaves[i] = sha256.Sum256(memory)
+		d.leafOf(i, memory, place != nil)
 	}
 	if place != nil {
 		memory = nil
@@ -382,20 +384,17 @@ func readMeta(b []byte) (*Stat, *array.Meta, error) {
 	if err := m.Check(); err != nil {
 		return nil, nil, err
 	}
-	z, err := array.ParseZarrArray(m.Array)
+	d, err := wire.Describe(m.Array, m.NumPy)
 	if err != nil {
 		return nil, nil, err
 	}
+	z := &d.Array
 	order := z.Meta.Order
 	if order == nil {
 		order = array.COrder(len(z.Meta.Shape))
 	}
-	dtype, err := array.Exact(m.NumPy, z.Meta.DType)
-	if err != nil {
-		return nil, nil, wire.Failf(wire.CodeProtocol, "META: %v", err)
-	}
 	st := &Stat{
-		Name: m.Name, ID: m.ID, DType: dtype, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
+		Name: m.Name, ID: m.ID, DType: d.DType, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
 		Codec: m.Codec, CodecWhy: m.CodecWhy, Validated: validated(m.Validated), Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Digest: m.Digest.Kind,
 		Attributes: []byte(m.Attributes), DimNames: z.Meta.DimNames, Durability: m.Durability, Created: m.Created,
 	}

@@ -80,6 +80,28 @@ func ResumeNPY(path string, opts ResumeOptions) (*NPYSink, error) {
 	return &NPYSink{path: target, replace: opts.Replace, file: f, part: p}, nil
 }
 
+// DiscardNPY removes what an earlier attempt of ResumeNPY has left beside path, unless a process is at work on it.
+func DiscardNPY(path string) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if _, err := os.Stat(partPath(path) + ".state"); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	p, err := openPart(partPath(path))
+	if errors.Is(err, errPartBusy) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("client: discard what is left of %s: %w", path, err)
+	}
+	err = os.Remove(partPath(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, p.remove())
+}
+
 // targetNPY is the path of the file that is made or replaced.
 func targetNPY(path string, replace bool) (string, error) {
 	switch info, err := os.Stat(path); {

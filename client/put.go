@@ -127,6 +127,8 @@ type upload struct {
 	repeats []repeat    // cells that are not sent but said to be like others
 	again   []int       // cells that the other side asked for again
 	damages map[int]int // how often, in this attempt
+
+	regrouped int // how often connections besides the first broke
 }
 
 func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
@@ -154,14 +156,12 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	}
 	u := &upload{src: src, opts: opts}
 	u.meta = array.Meta{Shape: shape, DType: stored, Cell: cell, Order: order, DimNames: opts.dimNames(name, len(shape))}
-	text, err := u.meta.AppendWire(nil)
+	text, err := u.meta.AppendWire(make([]byte, 0, 512))
 	if err != nil {
 		return nil, err
 	}
-	switch opts.Digest {
-	case "", CRC32C, SHA256:
-	default:
-		return nil, fmt.Errorf("digest %q is not known; there are %s and %s", opts.Digest, CRC32C, SHA256)
+	if err := opts.checkDigest(); err != nil {
+		return nil, err
 	}
 	if err := u.cut(); err != nil {
 		return nil, err
@@ -260,7 +260,10 @@ func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 		if cell.err != nil {
 			return nil, c.giveUp(source{fmt.Errorf("read cell %d: %w", i, cell.err)}, u.opts.Resume)
 		}
-		if u.noteLeaf(i, cell.leaf); u.accepted(i) {
+		if cell.hashed {
+			u.noteLeaf(i, cell.leaf)
+		}
+		if u.accepted(i) {
 			continue
 		}
 		if done, r, err := c.awaitCredit(u); done || err != nil {
@@ -276,6 +279,12 @@ func (c *Client) put(ctx context.Context, u *upload) (*Receipt, error) {
 		}
 	}
 	c.measure(sent, time.Since(begin))
+	if cells.hash != nil { // the other side can check the last cell meanwhile
+		if err := c.flush(); err != nil {
+			return nil, err
+		}
+		cells.stop()
+	}
 	if err := c.sendRepeats(u); err != nil {
 		return nil, err
 	}
@@ -344,6 +353,10 @@ func (c *Client) scratch(size int) []byte {
 	return c.buf[:size]
 }
 
+// sendPiece is how many bytes are written at once. They must fit the second-level cache, where the checksum finds them; with more of
+// them the two sides wait for each other less often (256 MiB over loopback: 0.88 of the bare pair, with 256 KiB 0.68).
+const sendPiece = 512 << 10
+
 // sendCell sends a CHUNK. A small one joins what is in out; of a large one each piece is
 // added to the checksum right after it was written: the write has brought it into the cache, in order, which the three lanes of
 // the checksum would not.
@@ -358,7 +371,7 @@ func (c *Client) sendCell(h wire.Header, data []byte) error {
 	c.out = wire.AppendHeader(c.out, h)
 	crc := uint32(0)
 	for len(data) > 0 {
-		n := min(wire.Piece, len(data))
+		n := min(sendPiece, len(data))
 		piece := data[:n]
 		data = data[n:]
 		var err error

@@ -32,10 +32,11 @@ func (m *PutMessage) Describe() (*array.Meta, error) {
 	if m.ID == (ID{}) {
 		return invalid(fmt.Errorf("the id is zero"))
 	}
-	z, err := array.ParseZarrArray(m.Array)
+	d, err := Describe(m.Array, m.NumPy)
 	if err != nil {
 		return invalid(err)
 	}
+	z := &d.Array
 	if !z.IsWireForm() {
 		return invalid(fmt.Errorf("array: the cells must be the chunks of a regular grid"))
 	}
@@ -44,9 +45,6 @@ func (m *PutMessage) Describe() (*array.Meta, error) {
 		return invalid(fmt.Errorf("attributes belong into the member of their own"))
 	}
 	meta.Attributes = nil
-	if _, err := array.Exact(m.NumPy, meta.DType); err != nil {
-		return invalid(err)
-	}
 	if m.Attributes != nil {
 		if err := array.CheckAttributes([]byte(*m.Attributes)); err != nil {
 			return invalid(err)

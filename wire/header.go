@@ -191,9 +191,7 @@ func ParseTrailer(b []byte) (crc uint32, status Status, err error) {
 
 // AppendFrame appends a whole frame: h with the length of payload, the payload and its trailer.
 func AppendFrame(dst []byte, h Header, payload []byte) []byte {
-	if len(payload) > int(MaxPayload(h.Kind)) {
-		panic(fmt.Sprintf("wire: %v with %d bytes of payload", h.Kind, len(payload)))
-	}
+	checkPayload(h.Kind, len(payload))
 	h.Length = uint32(len(payload))
 	dst = AppendHeader(dst, h)
 	if len(payload) == 0 {
@@ -201,4 +199,11 @@ func AppendFrame(dst []byte, h Header, payload []byte) []byte {
 	}
 	dst = append(dst, payload...)
 	return AppendTrailer(dst, Checksum(payload), Whole)
+}
+
+// checkPayload panics when a payload of ours is too long for its kind.
+func checkPayload(k Kind, n int) {
+	if n > int(MaxPayload(k)) {
+		panic(fmt.Sprintf("wire: %v with %d bytes of payload", k, n))
+	}
 }

@@ -148,6 +148,11 @@ func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string,
 	if err := sink.Commit(); err != nil {
 		return forceAdvice(err, flags.force)
 	}
+	if flags.resume == resumeOff {
+		if err := client.DiscardNPY(file); err != nil {
+			a.log.Warn("get: what an earlier attempt left is still there", "err", err)
+		}
+	}
 	took := a.now().Sub(begin)
 	info := getInfo{Name: name, File: file, DType: st.DType.Name(), Shape: notNil(st.Shape), Bytes: st.Bytes, Digest: st.Digest, Seconds: took.Seconds()}
 	return a.printResult(info, func(w io.Writer) error {

@@ -215,12 +215,12 @@ func (a *app) printReceipt(r *client.Receipt, dtype array.DType, shape array.Sha
 		Chunks: r.Cells, Codec: r.Codec, CodecWhy: r.CodecWhy, Ratio: ratio(r.Bytes, r.StoredBytes), Validated: r.Validated, Digest: r.Digest, Root: r.Root, Durability: r.Durability, Created: r.Created,
 		Seconds: took.Seconds(),
 	}
-	packed := ""
-	if r.Codec != "none" {
-		packed = codecText(r.Codec, r.CodecWhy, info.Ratio) + ", "
+	packed := codecText(r.Codec, r.CodecWhy, info.Ratio)
+	if r.Codec == "none" {
+		packed = "codec " + packed
 	}
 	return a.printResult(info, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %s, %s%s, %s, %s\n",
+		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %s, %s, %s, %s, %s\n",
 			r.Name, info.DType, shape, formatSize(r.Bytes), chunkCount(r.Cells), packed, r.Digest, r.Durability, seconds(took))
 		return err
 	})

@@ -24,10 +24,19 @@ type Channel struct {
 	generation uint32 // guarded by mu
 }
 
-// NewChannel makes a channel of a connection, which it owns from then on. It must be of type fdpass.Seqpacket.
+// NewChannel makes a channel of a connection, which it owns from then on. It must be of type fdpass.Seqpacket, and made by this
+// user or root; else the error matches fdpass.ErrPeerDenied.
 func NewChannel(conn *fdpass.Conn) (*Channel, error) {
 	if conn.Type() != fdpass.Seqpacket {
 		return nil, fmt.Errorf("handover: a channel needs SOCK_SEQPACKET: %w", errors.ErrUnsupported)
+	}
+	// Who made the pair; nobody else can have an end of it that its maker did not give him.
+	cred, err := conn.PeerCred()
+	if err != nil {
+		return nil, fmt.Errorf("handover: %w", err)
+	}
+	if !fdpass.SameUser(cred) {
+		return nil, fmt.Errorf("handover: a channel that uid %d made: %w", cred.UID, fdpass.ErrPeerDenied)
 	}
 	return &Channel{conn: conn, buf: make([]byte, MaxFrame+1)}, nil
 }
@@ -86,13 +95,13 @@ func (c *Channel) Recv(ctx context.Context) (Frame, *fdpass.Files, error) {
 		}
 		f, err := c.check(c.buf[:n], files)
 		if err != nil {
-			files.Close()
+			files.Discard()
 			return Frame{}, nil, err
 		}
 		if f.Kind.Known() {
 			return f, files, nil
 		}
-		files.Close()
+		files.Discard()
 		if f.Critical {
 			return Frame{}, nil, fmt.Errorf("handover: %w: %v", ErrUnsupported, f.Kind)
 		}

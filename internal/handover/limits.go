@@ -2,7 +2,7 @@ package handover
 
 import "time"
 
-// Limits of the channel, spec/HANDOVER.md §6.
+// Limits of the channel, spec/HANDOVER.md §7.
 const (
 	MaxFrame  = 64 << 10 // bytes of a frame, header included
 	MaxOffers = 32       // connections of an OFFER
@@ -14,7 +14,7 @@ const (
 	MaxCredit = 4096     // offers that a worker has not answered
 
 	DefaultCredit = 64
-	HelloTime     = 5 * time.Second  // for the peer's HELLO, and for START behind it
+	HelloTime     = 20 * time.Second // for the peer's HELLO, and for START behind it
 	ReportTime    = time.Millisecond // for an answer to be told
 	ReportAfter   = 16               // answers that are told at once
 )

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -193,7 +194,7 @@ func (t *Conn) FD() (int, error) { return t.files.Take(t.index) }
 // Handler begins to serve connections. It is called for one after the other; the connection counts as touched.
 type Handler func(*Conn) error
 
-// Run takes what the master offers and gives it to handle until the channel ends, which nil means, or breaks, or ctx ends. After DRAIN,
+// Run takes what the master offers and gives it to handle until the channel ends at either side, which nil means, or breaks, or ctx ends. After DRAIN,
 // of which drain is told once, everything is refused.
 func (w *Worker) Run(ctx context.Context, handle Handler, drain func(time.Duration)) error {
 	var offers []Offer
@@ -207,7 +208,7 @@ func (w *Worker) Run(ctx context.Context, handle Handler, drain func(time.Durati
 				return err
 			}
 			continue
-		case errors.Is(err, fdpass.ErrPeerGone):
+		case errors.Is(err, fdpass.ErrPeerGone), errors.Is(err, net.ErrClosed):
 			return nil
 		case err != nil:
 			_ = w.ch.Abort(err)
@@ -228,7 +229,7 @@ func (w *Worker) Run(ctx context.Context, handle Handler, drain func(time.Durati
 		default:
 			err = fmt.Errorf("handover: %w: %v to a worker", ErrFrame, f.Kind)
 		}
-		files.Close()
+		files.Discard()
 		if err != nil {
 			_ = w.ch.Abort(err)
 			return err
@@ -241,7 +242,6 @@ func (w *Worker) Drain() { w.draining.Store(true) }
 
 // offered takes the connections of an OFFER.
 func (w *Worker) offered(ctx context.Context, f Frame, files *fdpass.Files, list []Offer, handle Handler) ([]Offer, error) {
-	defer files.Close()
 	list, err := ParseOffers(f.Body, list)
 	if err != nil {
 		return nil, err
@@ -274,8 +274,8 @@ func (w *Worker) begin(t *Conn, handle Handler) (Reason, error) {
 	if w.draining.Load() {
 		return refuse(ReasonDraining, errors.New("this worker takes nothing new"))
 	}
-	if cookie, err := Cookie(t.files.Peek(t.index)); err != nil || cookie != t.Cookie {
-		return refuse(ReasonMetadata, fmt.Errorf("a descriptor with the cookie %#x, offered was %#x (%w)", cookie, t.Cookie, orNone(err)))
+	if err := CheckConn(t.files.Peek(t.index), t.Cookie); err != nil {
+		return refuse(ReasonMetadata, err)
 	}
 	if !w.words.Take(t.Slot, t.Sequence) {
 		return 0, nil // revoked, or of another time: not ours
@@ -286,7 +286,9 @@ func (w *Worker) begin(t *Conn, handle Handler) (Reason, error) {
 	if !w.words.Touch(t.Slot, t.Sequence) {
 		return 0, nil
 	}
-	w.words.Latency(time.Duration(time.Now().UnixNano() - t.Accepted))
+	if t.Hops == 0 {
+		w.words.Latency(time.Duration(time.Now().UnixNano() - t.Accepted))
+	}
 	err := handle(t)
 	if err == nil {
 		err = w.cfg.Step.At(StepServed)
@@ -295,13 +297,6 @@ func (w *Worker) begin(t *Conn, handle Handler) (Reason, error) {
 		return ReasonFailed, err
 	}
 	return 0, nil
-}
-
-func orNone(err error) error {
-	if err == nil {
-		return errors.New("no error")
-	}
-	return err
 }
 
 // answer counts an offer as answered, and sees that the master is told soon.
@@ -342,4 +337,33 @@ func (w *Worker) Return(ctx context.Context, r *Return, file syscall.Conn) error
 // Cookie returns the number by which the kernel tells the socket fd from all others of this boot.
 func Cookie(fd int) (uint64, error) {
 	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+}
+
+var errListens = errors.New("it listens")
+
+// CheckConn returns nil when fd, of which nothing is known, is the connection with the cookie. It asks nothing that could wait: a
+// file may be on a file system that does not answer.
+func CheckConn(fd int, cookie uint64) error {
+	got, err := Cookie(fd)
+	if err != nil {
+		return fmt.Errorf("handover: %w: not a socket: %w", ErrFiles, err)
+	}
+	if got != cookie {
+		return fmt.Errorf("handover: %w: a socket with the cookie %#x, it should have %#x", ErrFiles, got, cookie)
+	}
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err == nil && kind != unix.SOCK_STREAM {
+		err = unix.EPROTOTYPE
+	}
+	listens := 0
+	if err == nil {
+		listens, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	}
+	if err == nil && listens != 0 {
+		err = errListens
+	}
+	if err != nil {
+		return fmt.Errorf("handover: %w: not a stream connection: %w", ErrFiles, err)
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ndferry/fdpass"
+	"ndferry/fdpass/fdtest"
 )
 
 // ends is a master's end in the hands of a test, and a worker that runs in this process.
@@ -27,11 +29,13 @@ type ends struct {
 	worker *Worker
 	seq    uint64
 	ended  chan error
+	idle   sync.WaitGroup // Run does not run
 }
 
 // pair makes both ends, which have agreed; the worker is at START.
 func pair(t *testing.T, cfg WorkerConfig) *ends {
 	t.Helper()
+	fdtest.Audit(t)
 	a, b, err := fdpass.Pair(fdpass.Seqpacket)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +61,11 @@ func pair(t *testing.T, cfg WorkerConfig) *ends {
 	if err := <-joined; err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.worker.Close() })
+	t.Cleanup(func() {
+		e.master.Close()
+		e.idle.Wait() // Run may be using the table
+		e.worker.Close()
+	})
 	return e
 }
 
@@ -119,7 +127,7 @@ func (e *ends) offer(m Meta, files ...syscall.Conn) Offer {
 
 // run starts the worker's Run.
 func (e *ends) run(handle Handler) {
-	go func() { e.ended <- e.worker.Run(e.t.Context(), handle, func(time.Duration) {}) }()
+	e.idle.Go(func() { e.ended <- e.worker.Run(e.t.Context(), handle, func(time.Duration) {}) })
 }
 
 // until receives frames until one of the kind comes.
@@ -382,6 +390,7 @@ func TestJoin_refuses(t *testing.T) {
 		"nonsense":        {Hello{Min: 1, Max: 1, Generation: 1, Slots: 8}, ErrFrame, fdpass.ErrPeerGone},
 	} {
 		t.Run(name, func(t *testing.T) {
+			fdtest.Audit(t)
 			a, b, err := fdpass.Pair(fdpass.Seqpacket)
 			if err != nil {
 				t.Fatal(err)

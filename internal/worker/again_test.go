@@ -36,7 +36,7 @@ func askedAgain(t *testing.T, driver string) {
 				var first *client.Receipt
 				x := random(t, rand.New(rand.NewPCG(1, 1)), "<f4", array.Shape{300, 70}, nil)
 				y := random(t, rand.New(rand.NewPCG(1, 2)), "<i2", array.Shape{5}, nil)
-				opts := client.PutOptions{ID: wire.ID{7, 7}, Digest: client.SHA256, Resume: resume}
+				opts := client.PutOptions{ID: wire.ID{7, 7}, Digest: client.SHA256, Resume: resume, IfAbsent: !resume}
 				if resume {
 					opts.ID[2] = 1
 				}

@@ -117,13 +117,13 @@ func testBroadcast(t *testing.T, driver string) {
 	const rows, columns = 37, 50_000
 	tests := map[string]func() *client.View{
 		"rows": func() *client.View {
-			return &client.View{DType: dtype(t, "<f4"), Shape: array.Shape{rows, columns}, Strides: array.Strides{0, 4}, Data: ramp(4 * columns)}
+			return &client.View{DType: dtype(t, "<f4"), Shape: array.Shape{rows, columns}, Strides: array.Strides{0, 4}, Data: unlike(4 * columns)}
 		},
 		"columns, backwards": func() *client.View {
-			return &client.View{DType: dtype(t, ">i2"), Shape: array.Shape{columns, rows}, Strides: array.Strides{-2, 0}, Offset: 2*columns - 2, Data: ramp(2 * columns)}
+			return &client.View{DType: dtype(t, ">i2"), Shape: array.Shape{columns, rows}, Strides: array.Strides{-2, 0}, Offset: 2*columns - 2, Data: unlike(2 * columns)}
 		},
 		"planes": func() *client.View {
-			return &client.View{DType: dtype(t, "<c8"), Shape: array.Shape{3, 5, columns, 1}, Strides: array.Strides{0, 0, 8, 77}, Data: ramp(8 * columns)}
+			return &client.View{DType: dtype(t, "<c8"), Shape: array.Shape{3, 5, columns, 1}, Strides: array.Strides{0, 0, 8, 77}, Data: unlike(8 * columns)}
 		},
 	}
 	for name, open := range stores {
@@ -206,8 +206,8 @@ func getFile(t *testing.T, c *client.Client, name string, want []byte, v *client
 	}
 }
 
-// ramp is n bytes that no shift makes the same.
-func ramp(n int) []byte {
+// unlike is n bytes that no shift makes the same.
+func unlike(n int) []byte {
 	p := make([]byte, n)
 	for i := range p {
 		p[i] = byte(i ^ i>>8 ^ i>>16*7)
@@ -306,7 +306,7 @@ func TestViews(t *testing.T) {
 			t.Fatal(err)
 		}
 		ndim := rapid.IntRange(0, 4).Draw(t, "ndim")
-		v := &client.View{DType: d, Shape: make(array.Shape, ndim), Strides: make(array.Strides, ndim), Data: ramp(1 << 20)}
+		v := &client.View{DType: d, Shape: make(array.Shape, ndim), Strides: make(array.Strides, ndim), Data: unlike(1 << 20)}
 		cell := make(array.Shape, ndim)
 		v.Offset = rapid.IntRange(1<<18, 1<<19).Draw(t, "offset")
 		for axis := range v.Shape {

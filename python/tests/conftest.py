@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -129,9 +130,11 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait for the line that says it is ready."""
-        command = [str(self.binary), "serve", "--store", self.url, "--listen", self.addr]
+        command = [str(self.binary), "serve", "--store", self.url, "--listen", self.addr, "--control", "none"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            )
         assert self.process.stdout
         if not self.process.stdout.readline():
             self.process.wait(20)
@@ -145,7 +148,8 @@ class Server:
         self._reap()
 
     def kill(self) -> None:
-        self.process.kill()
+        """Kill it with its workers."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
         self._reap()
 

@@ -12,12 +12,13 @@ from typing import NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _messages, _requests, _retry
+from ndferry import _address, _messages, _requests, _retry, _sharing
 from ndferry._array import Array
 from ndferry._blocking import Driver, end_of
 from ndferry._core import Session
 from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
 from ndferry._frames import Operation
+from ndferry._lines import Spare, Threads
 from ndferry._options import PutOptions, checked, takes_options
 from ndferry._receipt import Entry, Receipt, Report, Stat, warn_unchecked
 from ndferry._receiving import Progress
@@ -102,6 +103,7 @@ class Client:
         self._retries = retries
         self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr))
         self._lock = threading.Lock()
+        self._spare = Spare()
         self._owner = 0  # the thread that holds _lock
         self._pid = os.getpid()
         self._closed = False
@@ -137,6 +139,8 @@ class Client:
         """Close the connection. Again is harmless; an operation of another thread ends with an error."""
         self._ended = True
         self._shut()
+        if self._pid == os.getpid():
+            self._spare.close()
 
     def _shut(self) -> None:
         self._closed = True
@@ -157,6 +161,7 @@ class Client:
         name: str,
         array: npt.ArrayLike,
         *,
+        streams: int = 1,
         retries: int | None = None,
         deadline: float | None = None,
         **options: Unpack[PutOptions],
@@ -204,6 +209,9 @@ class Client:
             ``relaxed`` does not wait for the disk: a crash of the server's system, or of the power, may lose the array.
         progress
             Called with the bytes sent and the bytes in all.
+        streams
+            Connections to use for an array of 1 MiB or more, 1 to 64, when the server takes them; each has a thread.
+            One that breaks is done without. They stay open until the client is closed.
         retries
             As in `connect`, for this call; each attempt sends only what the server does not have.
         deadline
@@ -216,8 +224,11 @@ class Client:
             storage.
         """
         attempts = self._attempts(retries)
-        upload = Upload(name, array, checked(options), kept=attempts > 0)
-        return self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
+        upload = Upload(name, array, checked(options), kept=attempts > 0 or _sharing.check(streams) > 1)
+        if streams == 1:
+            return self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
+        with self._lines(streams, deadline) as lines:
+            return self._call(lambda session: session.put(upload, lines), deadline, attempts, lambda: upload.durable)
 
     def get(
         self,
@@ -225,6 +236,7 @@ class Client:
         *,
         out: Array | None = None,
         progress: Progress | None = None,
+        streams: int = 1,
         retries: int | None = None,
         deadline: float | None = None,
     ) -> Array:
@@ -239,6 +251,8 @@ class Client:
             undefined.
         progress
             Called with the bytes received and the bytes in all.
+        streams
+            Connections to use, as in `put`.
         retries
             As in `connect`, for this call; each attempt asks only for the chunks that did not come.
         deadline
@@ -255,7 +269,15 @@ class Client:
             Another program wrote the array, so that there are no stored checks.
         """
         download = _requests.download(name, out)
-        array = self._call(lambda session: session.get(download, progress), deadline, retries, lambda: download.moved)
+        if _sharing.check(streams) == 1:
+            array = self._call(
+                lambda session: session.get(download, progress), deadline, retries, lambda: download.moved
+            )
+        else:
+            with self._lines(streams, deadline) as lines:
+                array = self._call(
+                    lambda session: session.get(download, progress, lines), deadline, retries, lambda: download.moved
+                )
         warn_unchecked(download.stat)
         return array
 
@@ -332,6 +354,24 @@ class Client:
 
     # ---- the connection
 
+    def _lines(self, streams: int, deadline: float | None) -> Threads:
+        end = end_of(deadline)
+        return Threads(streams, self._spare, lambda: self._dialled(end), end)
+
+    def _dialled(self, end: float | None) -> tuple[Driver, Session]:
+        """Another connection, on which HELLO was said."""
+        left = None if end is None else max(end - time.monotonic(), 1e-3)
+        bounds = [bound for bound in (left, self._timeout) if bound is not None]
+        driver = Driver(_address.dial(self._addr, min(bounds, default=None)), self._timeout)
+        session = Session(_requests.SOFTWARE, local=self._session.local)
+        session.rate = self._session.rate
+        try:
+            driver.run(session.hello(), end)
+        except BaseException:
+            driver.close()
+            raise
+        return driver, session
+
     def _attempts(self, retries: int | None) -> int:
         _retry.check(retries)
         return self._retries if retries is None else retries
@@ -370,20 +410,10 @@ class Client:
             if not self._lost:
                 return  # another thread was faster
             self._driver.close()
-            left = None if end is None else max(end - time.monotonic(), 1e-3)
-            bounds = [bound for bound in (left, self._timeout) if bound is not None]
-            driver = Driver(_address.dial(self._addr, min(bounds, default=None)), self._timeout)
-            session = Session(_requests.SOFTWARE, local=self._session.local)
-            session.rate = self._session.rate
-            try:
-                driver.run(session.hello(), end)
-            except BaseException:
-                driver.close()
-                raise
-            self._driver, self._session = driver, session
+            self._driver, self._session = self._dialled(end)
             self._closed = self._ended
             if self._closed:
-                driver.close()
+                self._driver.close()
 
     def _run(self, attempt: Callable[[Session], Operation[T]], end: float | None) -> T:
         if self._pid != os.getpid():

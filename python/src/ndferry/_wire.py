@@ -46,7 +46,10 @@ ALIAS_SIZE: Final = 8
 MIN_COST: Final = 4 * KIB  # §6: credit that a cell takes at least
 
 PIECE: Final = 256 * KIB
-"""Bytes that are checked and sent, or received and checked, at a time: they fit the second-level cache."""
+"""Bytes that are received and checked at a time: they fit the second-level cache."""
+
+SEND_PIECE: Final = 512 * KIB
+"""Bytes that are sent and checked at a time: as `PIECE`, and with more the sides wait less for each other."""
 
 
 class Kind(enum.IntEnum):
