@@ -56,6 +56,7 @@ func (c *Client) repeated(d *download, h wire.Header, payload []byte) error {
 			return c.abandon(err)
 		}
 	}
+	d.hashing.wait() // the leaves of sources are those of their repeats
 	for k := range int(h.Raw) {
 		i, of := first+k, int(like)+k
 		switch {
