@@ -104,7 +104,12 @@ func (d *download) leafOf(cell int, memory []byte, placed bool) {
 	if shared, ok := sink.(*sharedSink); ok {
 		sink = shared.Sink
 	}
-	if _, ours := sink.(*memorySink); ours && placed && len(memory) >= besides { // of others nobody knows what they do with it
+	ours := false // of others nobody knows what they do with it
+	switch sink.(type) {
+	case *memorySink, *limitedSink:
+		ours = true
+	}
+	if ours && placed && len(memory) >= besides {
 		d.hashing.hash(&d.leaves[cell], memory)
 		return
 	}
