@@ -9,14 +9,20 @@ import (
 )
 
 // region is an anonymous mapping; see region_linux.go.
-type region struct{ mem []byte }
+type region struct {
+	mem  []byte
+	uses int
+}
+
+// gather does nothing here.
+func (r *region) gather() {}
 
 func newRegion(size int) (*region, error) {
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, fmt.Errorf("mmap of %d bytes: %w", size, err)
 	}
-	return &region{mem}, nil
+	return &region{mem: mem}, nil
 }
 
 // shrink refuses: the pool then gives only mappings of the right size.
