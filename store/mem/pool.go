@@ -30,14 +30,8 @@ func (p *pool) take(size int) *region {
 	return r
 }
 
-// usesToGather is how often a mapping was used when its pages are put together: it will be used again.
-const usesToGather = 3
-
 // put keeps a mapping, and frees the oldest when there are too many.
 func (p *pool) put(r *region) {
-	if r.uses++; r.uses == usesToGather {
-		r.gather()
-	}
 	p.kept = append(p.kept, r)
 	p.size += int64(len(r.mem))
 	p.shrinkTo(p.limit)

@@ -9,20 +9,14 @@ import (
 )
 
 // region is an anonymous mapping; see region_linux.go.
-type region struct {
-	mem  []byte
-	uses int
-}
-
-// gather does nothing here.
-func (r *region) gather() {}
+type region struct{ mem []byte }
 
 func newRegion(size int) (*region, error) {
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, fmt.Errorf("mmap of %d bytes: %w", size, err)
 	}
-	return &region{mem: mem}, nil
+	return &region{mem}, nil
 }
 
 // shrink refuses: the pool then gives only mappings of the right size.
