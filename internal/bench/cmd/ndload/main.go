@@ -75,6 +75,9 @@ func (l *load) run() error {
 	l.ctx = ctx
 	defer cancel()
 	server := serverOf(l.addr)
+	if err := l.prepare(); err != nil {
+		return err
+	}
 	before := server.files()
 	crowd, err := l.gather(a.Network, a.Address)
 	if err != nil {
@@ -169,27 +172,52 @@ func (c *counted) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
 	return p, err
 }
 
+// prepare stores the arrays that the load gets or replaces: a store may keep a descriptor for each.
+func (l *load) prepare() error {
+	c, err := l.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	sizes := map[string]int{}
+	for i := range l.bulk {
+		sizes[bulkName(i)] = l.bytes
+	}
+	if l.list {
+		sizes["asked"] = 100
+	}
+	if l.small {
+		sizes["tiny"] = 4 << 10
+	}
+	for name, n := range sizes {
+		if _, err := c.Put(context.Background(), name, l.array(n), client.PutOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bulkName(i int) string { return fmt.Sprintf("bulk/%d", i) }
+
 func (l *load) transfer(i int) error {
 	c, err := l.dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	a, name := l.array(l.bytes), fmt.Sprintf("bulk/%d", i)
+	a, name := l.array(l.bytes), bulkName(i)
 	source := &counted{a, l, &l.moved[i]}
-	if l.op == "get" {
-		if _, err := c.Put(context.Background(), name, a, client.PutOptions{}); err != nil {
-			return err
-		}
-	}
-	into := make([]byte, l.bytes)
 	for l.ctx.Err() == nil {
 		if l.op == "get" {
-			if _, err := c.Get(l.ctx, name, client.GetOptions{Into: into}); err != nil {
-				return err
+			before := int64(0)
+			progress := func(done, _ int64) {
+				if l.counting.Load() {
+					l.moved[i] += done - before
+				}
+				before = done
 			}
-			if l.counting.Load() {
-				l.moved[i] += int64(l.bytes)
+			if _, err := c.Get(l.ctx, name, client.GetOptions{Into: a.Data, Progress: progress}); err != nil {
+				return err
 			}
 			continue
 		}
