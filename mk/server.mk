@@ -17,7 +17,7 @@ bench-server: bench-server-tools ## the loop beside the goroutine driver, some f
 	$(NDSERVE) -load "$(BULK)"
 
 bench-server-crowds: bench-server-tools ## eight transfers beside idle, slow, half-open and silent clients and resets
-	$(NDSERVE) -drivers loop -load "$(BULK)" -crowds "-idle 5000,-slow 5000,-half 5000,-silent 2000,-aborts 8"
+	$(NDSERVE) -drivers loop -load "$(BULK)" -crowds "-idle 5000,-slow 5000,-half 5000,-silent 2000,-aborts 8,-aborts 8 -aborts-elsewhere"
 
 bench-server-aborts: bench-server-tools ## eight transfers beside 1,000,000 connections that are reset
 	$(NDSERVE) -drivers loop -rounds 1 -load "$(BULK)" -crowds "-aborts 8 -abort-total 1000000"

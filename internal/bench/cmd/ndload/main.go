@@ -33,6 +33,8 @@ type load struct {
 	silent  int
 	aborts  int
 	total   int64
+	bare    bool
+	away    bool
 	half    int
 	seconds float64
 
@@ -57,9 +59,15 @@ func main() {
 	flag.IntVar(&l.silent, "silent", 0, "clients that connect and say nothing, again and again")
 	flag.IntVar(&l.aborts, "aborts", 0, "clients that connect, begin a frame and reset, again and again")
 	flag.Int64Var(&l.total, "abort-total", 0, "go on until so many connections were reset, however long")
+	flag.BoolVar(&l.away, "aborts-elsewhere", false, "reset connections to a process that only accepts and closes: what the resetting itself costs")
+	flag.BoolVar(&l.bare, "bare", false, "be that process")
 	flag.IntVar(&l.half, "half", 0, "clients that say HELLO, begin a request, and end their side of the connection")
 	flag.Float64Var(&l.seconds, "seconds", 5, "length, after all have connected; the first fifth is not counted")
 	flag.Parse()
+	if l.bare {
+		fmt.Fprintln(os.Stderr, "ndload:", acceptAndClose())
+		os.Exit(1)
+	}
 	if err := l.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "ndload:", err)
 		os.Exit(1)
