@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -59,9 +60,6 @@ func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
 
 func startLoops(s *Server, n int) (*loops, error) {
 	ls := &loops{}
-	if err := shortSlices(); err != nil {
-		s.cfg.Log.Debug("event loop: others may have to wait longer", "err", err)
-	}
 	for range n {
 		loop, err := evloop.New(evloop.Config{
 			LowWater: queueBound, HighWater: queueBound, MaxOut: queueBound,
@@ -74,6 +72,10 @@ func startLoops(s *Server, n int) (*loops, error) {
 		d := &loopDriver{loops: ls, srv: s, loop: loop, entering: make(chan struct{}, adoptAhead)}
 		ls.all = append(ls.all, d)
 		d.done.Go(func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with its slice
+			if err := shortSlice(); err != nil {
+				s.cfg.Log.Debug("event loop: others may have to wait longer", "err", err)
+			}
 			if err := loop.Run(context.Background()); err != nil {
 				s.cfg.Log.Error("event loop", "err", err)
 			}

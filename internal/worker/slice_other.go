@@ -2,5 +2,5 @@
 
 package worker
 
-// shortSlices does nothing: what it does is Linux's.
-func shortSlices() error { return nil }
+// shortSlice does nothing: what it does is Linux's.
+func shortSlice() error { return nil }
