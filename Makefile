@@ -8,7 +8,7 @@ LDFLAGS := -X ndferry/internal/cli.version=$(VERSION)
 .PHONY: help build check test race fuzz demo py setup lint cross clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/ndferry
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ndferry ./cmd/ndferry

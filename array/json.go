@@ -120,6 +120,9 @@ func CheckAttributes(raw []byte) error {
 	if len(raw) > MaxAttributesBytes {
 		return zarrError("attributes", fmt.Errorf("%w: %d bytes, the most is %d", ErrLimit, len(raw), MaxAttributesBytes))
 	}
+	if isEmptyAttributes(raw) && raw != nil {
+		return nil
+	}
 	d := jsontext.NewDecoder(bytes.NewBuffer(raw))
 	if d.PeekKind() != '{' {
 		return zarrError("attributes", errors.New("not a JSON object"))

@@ -40,12 +40,19 @@ func (a *Array) Describe() (array.DType, array.Shape, array.Order) { return a.DT
 
 // Cell implements Source.
 func (a *Array) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
-	if off, n, ok := g.Contiguous(i); ok && n == g.CellElements() {
+	if a.inPlace(g, i) {
+		off, n, _ := g.Contiguous(i)
 		size := a.DType.ItemSize()
 		return a.Data[off*size:][:n*size], nil
 	}
 	g.Gather(buf, a.Data, i)
 	return buf, nil
+}
+
+// inPlace tells that cell i lies in Data as it is sent.
+func (a *Array) inPlace(g array.Grid, i int) bool {
+	_, n, ok := g.Contiguous(i)
+	return ok && n == g.CellElements()
 }
 
 // Retyped returns a source of the same bytes whose elements are of another dtype, of the same size: what a .npy file cannot say, such

@@ -74,10 +74,21 @@ func (o *PutOptions) codecParams(itemSize int) (codec.Params, error) {
 	return p, nil
 }
 
-// CheckCodec refuses an unknown codec, level, shuffle or link rate, as Put does before anything is sent. Errors say what is known.
+// CheckCodec refuses an unknown codec, level, shuffle, link rate or digest, as Put does before anything is sent. Errors say what is
+// known.
 func (o *PutOptions) CheckCodec() error {
+	if err := o.checkDigest(); err != nil {
+		return err
+	}
 	_, err := o.codecParams(1)
 	return err
+}
+
+func (o *PutOptions) checkDigest() error {
+	if o.Digest != "" && o.Digest != CRC32C && o.Digest != SHA256 {
+		return fmt.Errorf("digest %q is not known; there are %s and %s", o.Digest, CRC32C, SHA256)
+	}
+	return nil
 }
 
 // settle decides what auto means for this array on this connection, and writes the codec into the PUT.
@@ -169,9 +180,10 @@ func (c *Client) measure(n int64, took time.Duration) {
 
 // wireCell is a cell on its way out: its encoded bytes and its leaf.
 type wireCell struct {
-	data []byte
-	leaf [32]byte
-	err  error
+	data   []byte
+	leaf   [32]byte
+	hashed bool // leaf is that of the cell
+	err    error
 }
 
 // cells yields the cells of an upload in order. Cells that are to be encoded are so by up to GOMAXPROCS goroutines, ahead of the one
@@ -179,6 +191,7 @@ type wireCell struct {
 type cells struct {
 	u     *upload
 	plain []byte  // memory of one cell, when nothing is encoded
+	hash  *hasher // when nothing is encoded, and the leaves of large cells are to be made
 	ring  []*slot // cell i is in ring[i % len]
 	ahead int     // next cell to read
 }
@@ -196,6 +209,9 @@ type slot struct {
 func newCells(u *upload, scratch []byte) *cells {
 	s := &cells{u: u, plain: scratch}
 	if u.params.Name == codec.None {
+		if u.leaves != nil && u.size >= besides {
+			s.hash = newHasher(u)
+		}
 		return s
 	}
 	s.ring = make([]*slot, min(runtime.GOMAXPROCS(0)+1, max(u.grid.Len(), 1)))
@@ -211,10 +227,14 @@ func (s *cells) next(i int) wireCell {
 		if s.u.has(i) {
 			return wireCell{}
 		}
+		if s.hash != nil {
+			data, err := s.hash.read(i)
+			return wireCell{data: data, err: err}
+		}
 		data, err := s.u.read(i, s.plain)
 		w := wireCell{data: data, err: err}
 		if err == nil && s.u.unhashed(i) {
-			w.leaf = sum(data)
+			w.leaf, w.hashed = sum(data), true
 		}
 		return w
 	}
@@ -250,7 +270,7 @@ func (s *cells) begin(sl *slot, i int) {
 	go func() {
 		defer func() { sl.done <- struct{}{} }()
 		if hash {
-			sl.cell.leaf = sum(data)
+			sl.cell.leaf, sl.cell.hashed = sum(data), true
 		}
 		if !send {
 			return
@@ -260,8 +280,11 @@ func (s *cells) begin(sl *slot, i int) {
 	}()
 }
 
-// stop waits until nothing uses the source's memory any more.
+// stop waits until nothing uses the source's memory any more, and all leaves are noted.
 func (s *cells) stop() {
+	if s.hash != nil {
+		s.hash.drain()
+	}
 	for _, sl := range s.ring {
 		if sl.busy {
 			<-sl.done

@@ -1,10 +1,13 @@
 package client
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"reflect"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,4 +93,75 @@ func TestAutoDecidesAlike(t *testing.T) {
 	if fast, v := settled(1e12, true, nil); fast != slow || !reflect.DeepEqual(u.msg.Array, v.msg.Array) {
 		t.Errorf("a transfer that is taken up has %v, it was begun with %v", fast, slow)
 	}
+}
+
+// watched is a source that counts the cells that were read of it.
+type watched struct {
+	Array
+	read int
+}
+
+func (w *watched) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
+	w.read++
+	return w.Array.Cell(g, i, buf)
+}
+
+// TestCodecsSideBySide follows the cells of a Put and of a Get: as many as there are slots are begun before the first is asked for,
+// and none beyond that before one is done with.
+func TestCodecsSideBySide(t *testing.T) {
+	const cells = 40
+	slots := runtime.GOMAXPROCS(0) + 1
+	src := &watched{Array: testArray(t, "<i4", array.Shape{cells, 1 << 14}, nil)}
+	u, err := newUpload("a", src, PutOptions{Codec: "lz4", Cell: array.Shape{1, 1 << 14}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newCells(u, nil)
+	encoded := make([][]byte, cells)
+	for i := range cells {
+		cell := s.next(i)
+		if cell.err != nil {
+			t.Fatal(cell.err)
+		}
+		encoded[i] = slices.Clone(cell.data)
+		if want := min(i+slots, cells); src.read != want {
+			t.Fatalf("with cell %d on its way %d are read, want %d", i, src.read, want)
+		}
+	}
+	s.stop()
+
+	into := &counting{memorySink: memorySink{Array: Array{Data: make([]byte, len(src.Data))}}}
+	d := &download{sink: into, grid: u.grid, size: u.size, got: make([]bool, cells), missing: cells}
+	if err := into.Begin(&Stat{DType: src.DType, Shape: src.Shape, Order: array.COrder(2), Bytes: int64(len(src.Data))}, u.grid); err != nil {
+		t.Fatal(err)
+	}
+	r := newDecoder(d)
+	for i := range cells {
+		memory, err := r.memory(len(encoded[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(memory, encoded[i])
+		r.decode(i, into.Place(i))
+		if want := max(0, i+1-slots); into.done != want {
+			t.Fatalf("with cell %d received %d are done with, want %d", i, into.done, want)
+		}
+	}
+	if err := r.drain(); err != nil || into.done != cells {
+		t.Fatalf("%d of %d cells are done with, %v", into.done, cells, err)
+	}
+	if !bytes.Equal(into.Data, src.Data) {
+		t.Fatal("the bytes differ")
+	}
+}
+
+// counting counts the cells that are done with.
+type counting struct {
+	memorySink
+	done int
+}
+
+func (c *counting) Cell(i int, data []byte) error {
+	c.done++
+	return c.memorySink.Cell(i, data)
 }

@@ -53,7 +53,12 @@ func SendFrom(ctx context.Context, conn net.Conn, name string, src Source, cfg C
 			return err
 		}
 		r, err = c.put(ctx, u)
-		if _, ok := errors.AsType[boundary](err); ok && !c.ended {
+		switch b, ok := errors.AsType[boundary](err); {
+		case !ok || c.ended:
+		case c.stream == 0: // nothing was asked for, and the receiver waits for a PUT
+			c.request(wire.Put, u.msg)
+			return c.giveUp(b.err, false)
+		default:
 			c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Cancel, Flags: wire.Critical, Stream: c.stream}, nil)
 			if c.flush() != nil {
 				return errors.Unwrap(err)
@@ -164,6 +169,7 @@ func (c *Client) receive(sink Sink, progress func(done, total int64)) (*Stat, er
 	in.sink = sink
 	in.refuse = func(why error) error { return c.refuse(in, why) }
 	in.ask = c.askAgain
+	defer in.hashing.wait()
 	if err := in.begin(b); err != nil {
 		if wire.CodeOf(err) == wire.CodeProtocol {
 			return nil, err
@@ -340,6 +346,7 @@ func (c *Client) answer(in *incoming, h wire.Header, b []byte, why error) error 
 	case h.Index != uint64(n) || in.missing > 0:
 		f = wire.Failf(wire.CodeInvalid, "FINISH says %d of %d cells, and %d are missing", h.Index, n, in.missing)
 	case in.leaves != nil:
+		in.hashing.wait()
 		if len(b) == 0 {
 			f = wire.Failf(wire.CodeInvalid, "FINISH without the root of digest sha256")
 		} else if err := wire.Decode(b, &m); err != nil {

@@ -177,6 +177,57 @@ func TestDirectGivenUp(t *testing.T) {
 	works(t, a, b)
 }
 
+// plainPeer is a receiver that decodes no codec: it answers the HELLO, and every array with whatever the sender's last frame asks for.
+func plainPeer(nc net.Conn, kinds chan<- []wire.Kind) error {
+	in := &exactReader{r: nc}
+	send := func(h wire.Header, payload []byte) error {
+		_, err := nc.Write(wire.AppendFrame(nil, h, payload))
+		return err
+	}
+	hello := wire.NewHello("plain", directWindow)
+	hello.Codecs = []string{wire.CodecNone}
+	if err := send(wire.Header{Kind: wire.Hello, Flags: wire.Critical}, wire.Encode(hello)); err != nil {
+		return err
+	}
+	var seen []wire.Kind
+	c := direct(nc, Config{})
+	c.in = in
+	for {
+		h, err := c.header()
+		if err != nil {
+			return err
+		}
+		if _, err := c.control(h); err != nil {
+			return err
+		}
+		if h.Kind == wire.Hello {
+			continue
+		}
+		if seen = append(seen, h.Kind); h.Kind == wire.Cancel {
+			kinds <- seen
+			return send(wire.Header{Kind: wire.Fail, Stream: h.Stream}, wire.Encode(wire.Failf(wire.CodeCancelled, "given up")))
+		}
+	}
+}
+
+// TestDirectNoCodec asks a receiver that decodes nothing for lz4: a PUT that is given up says so, and the stream is at a boundary.
+func TestDirectNoCodec(t *testing.T) {
+	a, b := tcpPair(t)
+	kinds, done := make(chan []wire.Kind, 1), make(chan error, 1)
+	go func() { done <- plainPeer(b, kinds) }()
+	_, err := Send(context.Background(), a, testArray(t, "<f4", array.Shape{1000}, nil), PutOptions{Codec: "lz4"})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Closed || e.Code != wire.CodeUnsupported {
+		t.Fatalf("the sender says %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Fatalf("the receiver: %v", err)
+	}
+	if seen := <-kinds; !slices.Equal(seen, []wire.Kind{wire.Put, wire.Cancel}) {
+		t.Fatalf("the sender sent %v", seen)
+	}
+	works(t, a, b)
+}
+
 // damaging changes one byte on its way, and one of each of the next cells.
 type damaging struct {
 	net.Conn

@@ -75,6 +75,9 @@ func (c *Client) GetTo(ctx context.Context, name string, sink Sink, opts GetOpti
 
 // get receives the cells, and once more those that came damaged, until there are none.
 func (c *Client) get(ctx context.Context, name string, d *download, opts GetOptions) (*Stat, error) {
+	if st, done, err := c.describe(name, d); done || err != nil {
+		return st, err
+	}
 	if opts.Streams > 1 {
 		if st, done, err := c.getShared(ctx, name, d, opts); done || err != nil {
 			return st, err
@@ -144,6 +147,7 @@ func (d *download) want(ranges [][2]uint64) {
 // download is a Get between META and DONE.
 type download struct {
 	sink    Sink
+	base    Sink                  // the caller's: sink, or what it wraps
 	only    [][2]uint64           // the cells that are wanted; nil: all
 	refuse  func(why error) error // ends the transfer and tells the other side
 	id      wire.ID               // of what comes
@@ -153,12 +157,14 @@ type download struct {
 	got     []bool
 	missing int
 	leaves  [][32]byte
+	hashing arrived                         // of leaves, those that are being made
 	decoder *decoder                        // nil with codec none
 	total   int64                           // raw bytes of the cells that are wanted
 	stored  int64                           // bytes of payloads that came
 	hurt    map[int]bool                    // cells that came damaged, and not yet again
 	damages map[int]int                     // how often each
 	ordered bool                            // the sink is an inOrderSink
+	pieces  bool                            // what is missing was in too many pieces to ask for: all of it comes
 	queue   []int                           // of hurt, cells that were not asked for yet
 	ask     func(cell int, why error) error // asks for a cell again, or returns why; nil: all at once, behind DONE
 }
@@ -172,6 +178,10 @@ func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
 		return wire.NewFailure(wire.CodeTemporary, "the array was replaced while it was read"), nil
 	}
 	d.id = st.ID
+	if d.base == nil {
+		d.base = d.sink
+	}
+	d.sink = d.base
 	if d.grid, err = meta.Grid(); err != nil {
 		return nil, err
 	}
@@ -197,6 +207,7 @@ func (d *download) begin(st *Stat, meta *array.Meta) (refuse, err error) {
 	}
 	d.want(d.only)
 	d.total = int64(d.missing) * int64(d.size)
+	d.takeUp()
 	return nil, nil
 }
 
@@ -212,7 +223,7 @@ func (d *download) wanted() [][2]uint64 {
 		case n > 0 && list[n-1][0]+list[n-1][1] == uint64(i):
 			list[n-1][1]++
 		case n == maxWanted:
-			d.got = nil // too scattered: from the beginning
+			d.got, d.pieces = nil, true // from the beginning
 			return d.only
 		default:
 			list = append(list, [2]uint64{uint64(i), 1})
@@ -225,6 +236,7 @@ func (d *download) wanted() [][2]uint64 {
 const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
+	defer d.hashing.wait()
 	for {
 		h, _, err := c.next()
 		switch {
@@ -313,7 +325,7 @@ func (c *Client) cell(d *download, h wire.Header) error {
 	}
 	d.came(i, len(memory))
 	if d.leaves != nil {
-		d.leaves[i] = sha256.Sum256(memory)
+		d.leafOf(i, memory, place != nil)
 	}
 	if place != nil {
 		memory = nil
@@ -371,25 +383,17 @@ func readMeta(b []byte) (*Stat, *array.Meta, error) {
 	if err := m.Check(); err != nil {
 		return nil, nil, err
 	}
-	z, err := array.ParseZarrArray(m.Array)
+	d, err := wire.Describe(m.Array, m.NumPy)
 	if err != nil {
 		return nil, nil, err
 	}
+	z := &d.Array
 	order := z.Meta.Order
 	if order == nil {
 		order = array.COrder(len(z.Meta.Shape))
 	}
-	dtype := z.Meta.DType
-	if m.NumPy != nil {
-		if dtype, err = array.ParseNumPy(m.NumPy); err != nil {
-			return nil, nil, err
-		}
-		if !dtype.Stored().Equal(z.Meta.DType) {
-			return nil, nil, wire.Failf(wire.CodeProtocol, "META: numpy says %v, which is stored as %v, and array %v", dtype, dtype.Stored(), z.Meta.DType)
-		}
-	}
 	st := &Stat{
-		Name: m.Name, ID: m.ID, DType: dtype, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
+		Name: m.Name, ID: m.ID, DType: d.DType, Stored: z.Meta.DType, Shape: z.Meta.Shape, Order: order, Chunks: z.Meta.Cell,
 		Codec: m.Codec, CodecWhy: m.CodecWhy, Validated: validated(m.Validated), Bytes: m.Bytes, StoredBytes: m.StoredBytes, Cells: m.Cells, Digest: m.Digest.Kind,
 		Attributes: []byte(m.Attributes), DimNames: z.Meta.DimNames, Durability: m.Durability, Created: m.Created,
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"ndferry/array"
+	"ndferry/wire"
 )
 
 // NPYSink writes what Get returns to a .npy file. Until Commit it is a file of another name in the same directory, with its
@@ -25,36 +26,105 @@ type NPYSink struct {
 	item   int
 	offset int64 // of the first element
 	window window
+	part   *part // nil when nothing is kept after a failure
+}
+
+// ResumeOptions say how ResumeNPY begins. The zero value works.
+type ResumeOptions struct {
+	Replace bool              // as of CreateNPY
+	Verify  bool              // read every cell that came before; default is 16 of them, when the file has the size and times that it was left with
+	Note    func(text string) // is told in a sentence what becomes of an earlier attempt
 }
 
 // CreateNPY begins a .npy file at path. It fails with fs.ErrExist when something is there already, unless replace is set and
 // it is a regular file. The caller calls Commit when all came, and Close in any case.
 func CreateNPY(path string, replace bool) (*NPYSink, error) {
-	switch info, err := os.Stat(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, fmt.Errorf("client: %w", err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("client: %s: %w and is no regular file, which is never replaced", path, fs.ErrExist)
-	case !replace:
-		return nil, fmt.Errorf("client: %s: %w", path, fs.ErrExist)
-	default:
-		// The file that a symbolic link leads to is replaced, not the link.
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, fmt.Errorf("client: %w", err)
-		}
+	path, err := targetNPY(path, replace)
+	if err != nil {
+		return nil, err
 	}
 	s := &NPYSink{path: path, replace: replace}
 	var random [6]byte
 	rand.Read(random[:])
-	dir, base := filepath.Split(path)
-	hidden := dir + "." + base[:min(len(base), 200)] + ".part-" + hex.EncodeToString(random[:])
-	f, err := os.OpenFile(hidden, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := os.OpenFile(partPath(path)+"-"+hex.EncodeToString(random[:]), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("client: create %s: %w", path, err)
 	}
 	s.file = f
 	return s, nil
+}
+
+// ResumeNPY is CreateNPY of a file that goes on where an earlier attempt broke off: Close, without Commit, leaves what came beside it, and
+// the next ResumeNPY of the same path takes it up when it is of the same commit of the same array. What is not in the file as it
+// came is fetched again. While another process fetches to the path it is CreateNPY.
+func ResumeNPY(path string, opts ResumeOptions) (*NPYSink, error) {
+	target, err := targetNPY(path, opts.Replace)
+	if err != nil {
+		return nil, err
+	}
+	p, err := openPart(partPath(target))
+	if errors.Is(err, errPartBusy) {
+		return CreateNPY(path, opts.Replace)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("client: create %s: %w", target, err)
+	}
+	f, err := openPartFile(partPath(target))
+	if err != nil {
+		return nil, fmt.Errorf("client: create %s: %w", target, errors.Join(err, p.state.Close()))
+	}
+	if p.verify = opts.Verify; opts.Note != nil {
+		p.note = opts.Note
+	}
+	return &NPYSink{path: target, replace: opts.Replace, file: f, part: p}, nil
+}
+
+// DiscardNPY removes what an earlier attempt of ResumeNPY has left beside path, unless a process is at work on it.
+func DiscardNPY(path string) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if _, err := os.Stat(partPath(path) + ".state"); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	p, err := openPart(partPath(path))
+	if errors.Is(err, errPartBusy) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("client: discard what is left of %s: %w", path, err)
+	}
+	err = os.Remove(partPath(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, p.remove())
+}
+
+// targetNPY is the path of the file that is made or replaced.
+func targetNPY(path string, replace bool) (string, error) {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil
+	case err != nil:
+		return "", fmt.Errorf("client: %w", err)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("client: %s: %w and is no regular file, which is never replaced", path, fs.ErrExist)
+	case !replace:
+		return "", fmt.Errorf("client: %s: %w", path, fs.ErrExist)
+	}
+	// The file that a symbolic link leads to is replaced, not the link.
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("client: %w", err)
+	}
+	return path, nil
+}
+
+// partPath is the path of a file in the making.
+func partPath(path string) string {
+	dir, base := filepath.Split(path)
+	return dir + "." + base[:min(len(base), 200)] + ".part"
 }
 
 // Path is where the file will be.
@@ -68,6 +138,11 @@ func (s *NPYSink) Begin(st *Stat, g array.Grid) error {
 		return err
 	}
 	s.grid, s.order, s.item, s.offset = g, order, st.DType.ItemSize(), int64(len(header))
+	if s.part != nil {
+		if err := s.part.begin(s, st); err != nil {
+			return fmt.Errorf("begin %s: %w", s.path, err)
+		}
+	}
 	if err := reserve(s.file, s.offset+int64(size)); err != nil {
 		return fmt.Errorf("reserve %d bytes for %s: %w", s.offset+int64(size), s.path, err)
 	}
@@ -96,18 +171,43 @@ func (s *NPYSink) Cell(i int, data []byte) error {
 		write = writeFullAt
 	}
 	var failed error
+	crc, n := uint32(0), 0
 	s.grid.Runs(i, s.order, func(r array.Run) bool {
-		failed = write(s.file, data[r.Cell*s.item:][:r.Len*s.item], s.offset+int64(r.Array)*int64(s.item))
+		run := data[r.Cell*s.item:][:r.Len*s.item]
+		if s.part != nil {
+			crc = wire.Update(crc, run)
+		}
+		n += len(run)
+		failed = write(s.file, run, s.offset+int64(r.Array)*int64(s.item))
 		return failed == nil
 	})
 	if failed == nil {
 		failed = s.window.flush(s.file)
 	}
 	s.window.forget()
+	if failed == nil && s.part != nil {
+		failed = s.part.came(s, i, crc, n)
+	}
 	if failed != nil {
-		return fmt.Errorf("write %s: %w", s.path, failed)
+		return fmt.Errorf("write %s: %w", s.path, s.fail(failed))
 	}
 	return nil
+}
+
+// fail makes the file worthless: after an error of the disk nobody knows what is in it.
+func (s *NPYSink) fail(err error) error {
+	if s.part == nil {
+		return err
+	}
+	return errors.Join(err, s.part.forget())
+}
+
+// Kept is how many cells are in the file that a later attempt need not ask for.
+func (s *NPYSink) Kept() int {
+	if s.part == nil {
+		return 0
+	}
+	return s.part.kept()
 }
 
 func writeFullAt(f *os.File, p []byte, off int64) error {
@@ -117,14 +217,21 @@ func writeFullAt(f *os.File, p []byte, off int64) error {
 
 // Commit syncs the file and gives it its name. It fails with fs.ErrExist when something has taken the name meanwhile.
 func (s *NPYSink) Commit() error {
-	if err := s.file.Sync(); err != nil {
-		return fmt.Errorf("client: sync %s: %w", s.path, err)
+	var saved error
+	if s.part != nil {
+		saved = s.part.wait()
+	}
+	if err := errors.Join(saved, s.file.Sync()); err != nil {
+		return fmt.Errorf("client: sync %s: %w", s.path, s.fail(err))
 	}
 	if err := s.publish(); err != nil {
 		return fmt.Errorf("client: publish %s: %w", s.path, err)
 	}
 	err := s.file.Close()
 	s.file = nil
+	if s.part != nil {
+		err = errors.Join(err, s.part.remove())
+	}
 	dir, openErr := os.Open(filepath.Dir(s.path))
 	if openErr == nil {
 		openErr = errors.Join(dir.Sync(), dir.Close())
@@ -153,12 +260,25 @@ func (s *NPYSink) publish() error {
 	return os.Rename(s.file.Name(), s.path) // the file system has no links
 }
 
-// Close gives the file up unless Commit has succeeded.
+// Close gives the file up unless Commit has succeeded. What came stays beside it when it was made by ResumeNPY.
 func (s *NPYSink) Close() error {
 	if s.file == nil {
 		return nil
 	}
-	err := errors.Join(os.Remove(s.file.Name()), s.file.Close())
+	keep, err := false, error(nil)
+	if s.part != nil {
+		keep, err = s.part.settle(s)
+	}
+	if !keep {
+		err = errors.Join(err, os.Remove(s.file.Name()))
+	}
+	err = errors.Join(err, s.file.Close())
+	switch {
+	case s.part != nil && keep:
+		err = errors.Join(err, s.part.state.Close())
+	case s.part != nil:
+		err = errors.Join(err, s.part.remove())
+	}
 	s.file = nil
 	return err
 }

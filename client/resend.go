@@ -53,6 +53,14 @@ func (c *Client) sendAgain(u *upload) (*Receipt, error) {
 
 // finish says that all cells are sent, and again behind those that were asked for again, until the receipt comes.
 func (c *Client) finish(u *upload) (*Receipt, error) {
+	if u.opts.Confirm != nil {
+		if err := c.flush(); err != nil {
+			return nil, err
+		}
+		if err := u.opts.Confirm(); err != nil {
+			return nil, c.giveUp(source{err}, false)
+		}
+	}
 	h := wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: c.stream, Index: uint64(u.grid.Len())}
 	var payload []byte
 	if u.leaves != nil {

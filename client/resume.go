@@ -63,5 +63,8 @@ func (u *upload) unhashed(i int) bool { return u.leaves != nil && !u.hashed[i] }
 func (u *upload) noteLeaf(i int, leaf [32]byte) {
 	if u.unhashed(i) {
 		u.leaves[i], u.hashed[i] = leaf, true
+		if u.opts.Leaves != nil {
+			u.opts.Leaves.Keep(i, leaf)
+		}
 	}
 }

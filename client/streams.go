@@ -144,7 +144,7 @@ func (c *Client) streams(u *upload) int {
 }
 
 // putShared sends the cells of a Put that was accepted on this connection and on others. A connection that cannot join is done
-// without; when one breaks later the attempt has failed, and the next begins with what the server has.
+// without; when one breaks later nobody knows which of its cells came, so the PUT is cancelled and asked for again on those that are whole.
 func (c *Client) putShared(ctx context.Context, u *upload, others []*Client) (*Receipt, error) {
 	_, stable := u.src.(*Array)
 	f := &feed{u: u, stable: stable, done: int64(u.durable)}
@@ -168,10 +168,18 @@ func (c *Client) putShared(ctx context.Context, u *upload, others []*Client) (*R
 		return nil, err
 	}
 	running.Wait()
-	if why := f.why(); why != nil {
-		return nil, c.giveUp(why, u.opts.Resume || u.opts.Retries > 0)
+	why := f.why()
+	if why == nil {
+		return c.finish(u)
 	}
-	return c.finish(u)
+	lost, again := errors.AsType[strand](why)
+	again = again && lost.again && u.regrouped < MaxStreams
+	err = c.giveUp(why, again || u.opts.Resume || u.opts.Retries > 0)
+	if _, ok := errors.AsType[boundary](err); !again || !ok {
+		return nil, err
+	}
+	u.regrouped++
+	return c.put(ctx, u)
 }
 
 // putJoined sends cells of an upload that another connection has open.
@@ -452,6 +460,9 @@ func (d *download) checkRoot(st *Stat, meta *array.Meta) error {
 		return nil
 	}
 	if root := wire.Root(meta.Root(d.leaves)); root.String() != st.Root {
+		if k, ok := d.base.(keeper); ok {
+			k.forget()
+		}
 		return boundary{wire.Failf(wire.CodeIntegrity, "the root over what came is %v, the array was stored with %v", root, st.Root)}
 	}
 	return nil

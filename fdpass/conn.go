@@ -3,13 +3,11 @@
 package fdpass
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -48,6 +46,7 @@ type Socket interface {
 type Conn struct {
 	sock   Socket
 	raw    syscall.RawConn // immutable after New
+	fd     int             // immutable after New; used by number in a quick turn alone
 	typ    Type            // immutable after New
 	closed atomic.Bool
 
@@ -64,9 +63,14 @@ func NewConn(s Socket) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fdpass: new conn: %w", err)
 	}
+	number := -1
 	var typ Type
 	var opErr error
-	if err := raw.Control(func(fd uintptr) { typ, opErr = socketType(int(fd)) }); err != nil {
+	err = raw.Control(func(fd uintptr) {
+		number = int(fd)
+		typ, opErr = socketType(number)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("fdpass: new conn: %w", err)
 	}
 	if opErr != nil {
@@ -75,7 +79,7 @@ func NewConn(s Socket) (*Conn, error) {
 	if err := s.SetDeadline(time.Time{}); err != nil {
 		return nil, fmt.Errorf("fdpass: new conn: the socket must be in non-blocking mode: %w", err)
 	}
-	c := &Conn{sock: s, raw: raw, typ: typ}
+	c := &Conn{sock: s, raw: raw, fd: number, typ: typ}
 	c.reads.init(s.SetReadDeadline)
 	c.writes.init(s.SetWriteDeadline)
 	c.in.init()
@@ -189,6 +193,8 @@ func (c *Conn) Close() error {
 	if c.closed.Swap(true) {
 		return fmt.Errorf("fdpass: close: %w", net.ErrClosed)
 	}
+	c.reads.settle()
+	c.writes.settle()
 	if err := c.sock.Close(); err != nil {
 		return fmt.Errorf("fdpass: close: %w", err)
 	}
@@ -203,115 +209,6 @@ func (c *Conn) waitError(err error) error {
 	}
 	if c.closed.Load() || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
 		return net.ErrClosed
-	}
-	return err
-}
-
-// turn lets one goroutine at a time use one direction of a Conn, and lets a
-// context end its wait by a deadline in the past. Taking a free turn is one
-// atomic operation; those who find it taken count themselves in waiting first,
-// so that release either sees them or has freed the turn before they look.
-type turn struct {
-	taken   atomic.Bool
-	waiting atomic.Int32
-	wake    chan struct{} // room for one; a stale token costs one more look
-
-	set func(time.Time) error // immutable after New
-
-	mu        sync.Mutex
-	at        time.Time // guarded by mu; what the user set
-	cancelled bool      // guarded by mu; the context of the turn has ended
-}
-
-func (t *turn) init(set func(time.Time) error) {
-	t.wake = make(chan struct{}, 1)
-	t.set = set
-}
-
-func (t *turn) setDeadline(at time.Time) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.at = at
-	if t.cancelled {
-		return nil
-	}
-	return t.set(at)
-}
-
-func (t *turn) deadline() time.Time {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.at
-}
-
-func (t *turn) cancel(cancelled bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.cancelled = cancelled
-	if cancelled {
-		t.set(time.Unix(1, 0))
-	} else {
-		t.set(t.at)
-	}
-}
-
-// take waits for the turn. Whoever took it calls release.
-func (t *turn) take(ctx context.Context) error {
-	if t.taken.CompareAndSwap(false, true) {
-		return nil
-	}
-	t.waiting.Add(1)
-	defer t.waiting.Add(-1)
-	for !t.taken.CompareAndSwap(false, true) {
-		select {
-		case <-t.wake:
-		case <-ctx.Done():
-			return contextError(ctx)
-		}
-	}
-	return nil
-}
-
-func (t *turn) release() {
-	t.taken.Store(false)
-	if t.waiting.Load() > 0 {
-		select {
-		case t.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// watch makes the end of ctx end the turn's wait; the caller calls the function
-// that it returns, with the error of the wait, before it releases the turn.
-func (t *turn) watch(ctx context.Context) (done func(error) error) {
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		t.cancel(true)
-		close(ended)
-	})
-	return func(err error) error {
-		if stop() {
-			return err
-		}
-		<-ended
-		t.cancel(false)
-		if errors.Is(err, ErrTimeout) {
-			return fmt.Errorf("%w (%w)", contextError(ctx), err)
-		}
-		return err
-	}
-}
-
-// contextError matches the context's own error and its cause, and ErrTimeout
-// when it was a deadline.
-func contextError(ctx context.Context) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); cause != err {
-		err = fmt.Errorf("%w: %w", err, cause)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %w", ErrTimeout, err)
 	}
 	return err
 }

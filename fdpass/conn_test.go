@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ndferry/fdpass/fdtest"
 )
 
 // pair returns two ends that are closed with the test.
@@ -113,7 +115,7 @@ func TestSendRecv(t *testing.T) {
 				if string(buf[:got]) != "hello" || set.Len() != n {
 					t.Fatalf("got %q with %d descriptors, want hello with %d", buf[:got], set.Len(), n)
 				}
-				auditCloexec(t)
+				fdtest.Cloexec(t)
 				for i := range n {
 					if !same(set.Peek(i), i) {
 						t.Errorf("descriptor %d is not the one that was lent", i)
@@ -194,7 +196,7 @@ func TestRecv_contextWhileAnotherReceives(t *testing.T) {
 		}
 		first <- err
 	}()
-	for !b.reads.taken.Load() {
+	for b.reads.state.Load() == free {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -250,6 +252,15 @@ func TestNewConn_refuses(t *testing.T) {
 	if _, err := NewConn(tcp.(*net.TCPConn)); !errors.Is(err, unix.EAFNOSUPPORT) {
 		t.Errorf("TCP: %v", err)
 	}
+	dgram, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dgram[1])
+	// It would not tell the peer's death.
+	if _, err := ownConn(dgram[0]); !errors.Is(err, unix.EPROTOTYPE) {
+		t.Errorf("datagrams: %v", err)
+	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -262,9 +273,10 @@ func TestNewConn_refuses(t *testing.T) {
 	}
 }
 
-// A Send or Recv in the steady state allocates little, whatever the count.
+// A Send or Recv in the steady state allocates little, whatever the count, and
+// nothing for one descriptor and a set that is used again.
 func TestAllocations(t *testing.T) {
-	a, b := pair(t, Seqpacket)
+	a, b := freePair(t, Seqpacket)
 	fds := slices.Repeat([]int{0}, 64)
 	msg, buf := make([]byte, 128), make([]byte, 256)
 	got := testing.AllocsPerRun(200, func() {
@@ -280,6 +292,51 @@ func TestAllocations(t *testing.T) {
 	if got > 10 {
 		t.Errorf("%v allocations for 64 descriptors", got)
 	}
+	var set Files
+	got = testing.AllocsPerRun(200, func() {
+		if err := a.SendFDs(msg, fds[:1]...); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.RecvInto(buf, &set); err != nil {
+			t.Fatal(err)
+		}
+	})
+	set.Close()
+	if got != 0 {
+		t.Errorf("%v allocations for one descriptor", got)
+	}
+}
+
+// Numbers of 1,024 and above work like others, for waiting and asking too.
+func TestConn_highNumbers(t *testing.T) {
+	audit(t)
+	a, b := pair(t, Seqpacket)
+	high := -1
+	err := b.control(func(fd int) (err error) {
+		high, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 1500)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ownConn(high)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b.Close()
+	files, same := memfds(t, 1)
+	done := make(chan error, 1)
+	go func() { done <- a.Send([]byte("x"), files[0]) }()
+	_, set, err := c.Recv(make([]byte, 1))
+	if err := errors.Join(err, <-done); err != nil || !same(set.Peek(0), 0) {
+		t.Fatal(err)
+	}
+	set.Close()
+	rawSend(t, a, nil) // asks poll whether that was the end
+	if _, _, err := c.Recv(make([]byte, 1)); !errors.Is(err, ErrEmpty) {
+		t.Fatal(err)
+	}
 }
 
 // A full queue holds a sender no longer than its context.
@@ -291,7 +348,7 @@ func TestSend_contextEndsTheWait(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := make(chan struct{})
 	go func() {
-		for !a.writes.taken.Load() {
+		for a.writes.state.Load() == free {
 			time.Sleep(time.Millisecond)
 		}
 		cancel()

@@ -20,14 +20,14 @@ type Files struct {
 // Len returns how many descriptors came, those included that have been taken.
 func (f *Files) Len() int { return len(f.fds) }
 
-// Expect returns nil if exactly n descriptors came. Otherwise it closes them all
-// and returns an error that matches ErrCount, and ErrNone if none came.
+// Expect returns nil if exactly n descriptors came. Otherwise it discards
+// them all and returns an error that matches ErrCount, and ErrNone if none came.
 func (f *Files) Expect(n int) error {
 	got := f.Len()
 	if got == n {
 		return nil
 	}
-	f.Close()
+	f.Discard()
 	if got == 0 {
 		return fmt.Errorf("fdpass: %w: %w, want %d", ErrCount, ErrNone, n)
 	}
@@ -68,7 +68,8 @@ func (f *Files) TakeFile(i int, name string) (*os.File, error) {
 }
 
 // Close closes what has not been taken. Closing again does nothing. The error
-// is the first that a close returned; the descriptors are gone all the same.
+// is the first that a close returned; the descriptors are gone all the same. A
+// close can wait: see Discard.
 func (f *Files) Close() error {
 	var first error
 	for i := 0; i < len(f.fds); {

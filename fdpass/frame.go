@@ -121,7 +121,7 @@ func readFrame(recv func([]byte) (int, *Files, error)) (json.RawMessage, *Files,
 		return nil, nil, err
 	}
 	if mark[0] != frameMark {
-		files.Close()
+		files.Discard()
 		return nil, nil, fmt.Errorf("the descriptor's byte is %#02x, want %#02x: %w", mark[0], frameMark, ErrFrame)
 	}
 	return object, files, nil

@@ -259,6 +259,72 @@ func TestFrameServer(t *testing.T) {
 	}
 }
 
+// The time of a server runs from accept to the last byte: a peer that trickles is
+// cut off, while another is served at once.
+func TestFrameServer_timeout(t *testing.T) {
+	audit(t)
+	path := filepath.Join(privateDir(t), "s")
+	l, err := ListenPath(path, PathConfig{Type: Stream})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	metas, failed, served := make(chan string, 1), make(chan error, 1), make(chan error)
+	s := FrameServer{Timeout: time.Second, OnError: func(err error) { failed <- err }}
+	go func() {
+		served <- s.Serve(ctx, &l.Listener, func(meta json.RawMessage, set *Files) {
+			set.Close()
+			metas <- string(meta)
+		})
+	}()
+	trickle, err := DialPath(t.Context(), path, DialConfig{Type: Stream})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trickle.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, octet := range frameBytes(`{"k":"` + strings.Repeat("x", 800) + `"}`) {
+			if trickle.Send([]byte{octet}) != nil {
+				return // it was cut off
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	honest, err := DialPath(t.Context(), path, DialConfig{Type: Stream})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer honest.Close()
+	files, _ := memfds(t, 1)
+	if err := honest.SendFrame(t.Context(), struct{}{}, files[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-metas; got != "{}" {
+		t.Fatal(got)
+	}
+	select {
+	case err := <-failed:
+		t.Fatalf("the trickle ended before the honest peer was served: %v", err)
+	default:
+	}
+	select {
+	case err := <-failed:
+		if !errors.Is(err, ErrTimeout) {
+			t.Fatal(err)
+		}
+	case <-done:
+		t.Fatal("a peer that trickles was never cut off")
+	}
+	<-done
+	cancel()
+	if err := <-served; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
+
 // FuzzReadFrame feeds the parser any bytes in any pieces with descriptors
 // anywhere. It must end, read nothing beyond the frame, give exactly one
 // descriptor or none, and close the rest.
@@ -319,7 +385,8 @@ func FuzzParseRights(f *testing.F) {
 	f.Add([]byte{24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0})
 	f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0, 0, 1, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, oob []byte) {
-		if got := parseRights(oob); got.Len() > len(oob)/4 {
+		var got Files
+		if got.parse(oob); got.Len() > len(oob)/4 {
 			t.Fatalf("%d descriptors out of %d bytes", got.Len(), len(oob))
 		}
 	})

@@ -10,14 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"ndferry/fdpass/fdtest"
 )
 
 // roles are what the test binary does when a test starts it again as another
@@ -27,6 +23,7 @@ var roles = map[string]func(args []string) error{
 	"echo":     roleEcho,
 	"dial":     roleDial,
 	"inflight": roleInFlight,
+	"nobody":   roleNobody,
 }
 
 const roleEnv = "FDPASS_TEST_ROLE"
@@ -91,93 +88,9 @@ func (c *child) line(t testing.TB) string {
 	return c.out.Text()
 }
 
-// audit fails the test at its end if a descriptor was left open, and at once if
-// one would be inherited. Call it before anything that registers a Cleanup.
-func audit(t testing.TB) {
-	t.Helper()
-	warmPoller(t)
-	before := openFDs(t)
-	gc := debug.SetGCPercent(-1) // finalizers would hide what nobody closes
-	t.Cleanup(func() {
-		defer debug.SetGCPercent(gc)
-		deadline := time.Now().Add(2 * time.Second)
-		for {
-			left := diffFDs(before, openFDs(t))
-			if len(left) == 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Errorf("descriptors left open: %v", left)
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-	})
-}
-
-// auditCloexec fails the test if any descriptor above 2 lacks close-on-exec.
-func auditCloexec(t testing.TB) {
-	t.Helper()
-	for fd, target := range openFDs(t) {
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-		if err == nil && fd > 2 && flags&unix.FD_CLOEXEC == 0 && !inheritedAtStart[fd] {
-			t.Errorf("descriptor %d (%s) is not close-on-exec", fd, target)
-		}
-	}
-}
-
-// inheritedAtStart are descriptors that whoever ran the tests left open.
-var inheritedAtStart = func() map[int]bool {
-	inherited := make(map[int]bool)
-	entries, _ := os.ReadDir("/proc/self/fd")
-	for _, e := range entries {
-		fd, _ := strconv.Atoi(e.Name())
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			inherited[fd] = true
-		}
-	}
-	return inherited
-}()
-
-// warmPoller makes the runtime open its own descriptors (epoll, eventfd, the
-// pidfd probe) before they are counted.
-func warmPoller(t testing.TB) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-	w.Close()
-}
-
-func openFDs(t testing.TB) map[int]string {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fds := make(map[int]string, len(entries))
-	for _, e := range entries {
-		target, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if errors.Is(err, os.ErrNotExist) || strings.HasPrefix(target, "/proc/") {
-			continue
-		}
-		fd, _ := strconv.Atoi(e.Name())
-		fds[fd] = target
-	}
-	return fds
-}
-
-func diffFDs(before, after map[int]string) []string {
-	var left []string
-	for fd, target := range after {
-		if before[fd] != target {
-			left = append(left, fmt.Sprintf("%d=%s", fd, target))
-		}
-	}
-	return left
-}
+// audit fails the test at its end if a descriptor was left open or would be
+// inherited. Call it before anything that registers a Cleanup.
+func audit(t testing.TB) { t.Helper(); fdtest.Audit(t) }
 
 // privateDir returns a new directory with mode 0700 and a short name.
 func privateDir(t testing.TB) string {

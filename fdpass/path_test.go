@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ndferry/fdpass/fdtest"
 )
 
 func TestListenPath(t *testing.T) {
@@ -27,7 +29,7 @@ func TestListenPath(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			auditCloexec(t)
+			fdtest.Cloexec(t)
 			if mode := mustStat(t, path).Mode & 0o777; mode != 0o600 {
 				t.Errorf("socket has mode %o, want 600", mode)
 			}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ndferry/fdpass/fdtest"
 )
 
 // roleEcho returns every message with its descriptors, until the end.
@@ -158,7 +160,7 @@ func TestPeerCred_andPidfd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(pidfd)
-	auditCloexec(t)
+	fdtest.Cloexec(t)
 	if ended(t, pidfd, 0) {
 		t.Fatal("the pidfd says that a live process has ended")
 	}
@@ -166,6 +168,29 @@ func TestPeerCred_andPidfd(t *testing.T) {
 	if !ended(t, pidfd, 10*time.Second) {
 		t.Fatal("the pidfd does not tell the end of the process")
 	}
+}
+
+// A user that the namespace does not know looks like many others, also to a
+// process that runs as that number.
+func TestSameUser(t *testing.T) {
+	for uid, want := range map[uint32]bool{0: true, uint32(os.Geteuid()): true, 12345: os.Geteuid() == 12345, overflowUID: false} {
+		if got := SameUser(Cred{PID: 1, UID: uid}); got != want {
+			t.Errorf("uid %d: %v, want %v", uid, got, want)
+		}
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleEnv+"=nobody", "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: overflowUID, Gid: overflowUID}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("this test needs root: %v: %s", err, out)
+	}
+}
+
+func roleNobody([]string) error {
+	if SameUser(Cred{UID: uint32(os.Geteuid())}) {
+		return errors.New("an unknown user is taken for this one")
+	}
+	return nil
 }
 
 func ended(t testing.TB, pidfd int, wait time.Duration) bool {
@@ -353,7 +378,7 @@ func TestAbstract(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	auditCloexec(t)
+	fdtest.Cloexec(t)
 }
 
 // A squatter of another user takes an abstract name; another user connects to
@@ -430,7 +455,7 @@ func TestChildren_inheritNothing(t *testing.T) {
 			continue
 		}
 		fd, _ := strconv.Atoi(name[strings.LastIndex(name, " ")+1:])
-		if fd > 2 && !inheritedAtStart[fd] && !strings.HasPrefix(target, "/proc/") {
+		if fd > 2 && !fdtest.Inherited(fd) && !strings.HasPrefix(target, "/proc/") {
 			t.Errorf("a child inherits %d, %s", fd, target)
 		}
 	}

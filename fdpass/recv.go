@@ -18,7 +18,8 @@ import (
 //
 // The number of descriptors is the peer's choice: check it with [Files.Expect].
 // A received descriptor can be of any kind, and even stat or close of one may
-// take as long as a hostile peer likes (a file on a hung FUSE mount).
+// take as long as a hostile peer likes (a file on a hung FUSE mount): what is not
+// what was expected goes to [Files.Discard] before anything is asked of it.
 //
 // On SOCK_STREAM a Recv may return a part of what was sent, and descriptors come
 // with the Recv that has their byte.
@@ -35,15 +36,29 @@ func (c *Conn) Recv(buf []byte) (int, *Files, error) {
 // arrives at the same moment is returned, not lost. A deadline that was set on
 // the Conn holds as well.
 func (c *Conn) RecvContext(ctx context.Context, buf []byte) (int, *Files, error) {
-	n, files, err := c.recv(ctx, buf)
+	files := new(Files)
+	n, err := c.recv(ctx, buf, files)
 	if err != nil {
 		return 0, nil, fmt.Errorf("fdpass: recv: %w", err)
 	}
 	return n, files, nil
 }
 
+// RecvInto is Recv into a set that the caller has, for the many messages of a
+// loop: it allocates nothing for up to four descriptors. What files still holds
+// is closed first. After an error files is empty.
+func (c *Conn) RecvInto(buf []byte, files *Files) (int, error) {
+	files.Close()
+	n, err := c.recv(context.Background(), buf, files)
+	if err != nil {
+		return 0, fmt.Errorf("fdpass: recv: %w", err)
+	}
+	return n, nil
+}
+
 // recvState is what one recvmsg needs and gives.
 type recvState struct {
+	sys   sysMsg
 	try   func(fd uintptr) bool
 	buf   []byte
 	n     int
@@ -59,27 +74,57 @@ type recvState struct {
 
 func (s *recvState) init() {
 	s.oob = make([]byte, unix.CmsgSpace(4*kernelMaxFiles)+256)
-	s.try = func(fd uintptr) bool {
-		for {
-			s.n, s.oobn, s.flags, s.err = recvmsg(int(fd), s.buf, s.oob)
-			if s.err != unix.EINTR {
-				return s.err != unix.EAGAIN
-			}
+	s.try = s.once
+}
+
+// once receives one message from fd; false means that there is none.
+func (s *recvState) once(fd uintptr) bool {
+	for {
+		s.n, s.oobn, s.flags, s.err = s.sys.recvmsg(int(fd), s.buf, s.oob)
+		if s.err != unix.EINTR {
+			return s.err != unix.EAGAIN
 		}
 	}
 }
 
-func (c *Conn) recv(ctx context.Context, buf []byte) (_ int, _ *Files, err error) {
+// recv receives one message into buf and files, which is empty and stays so
+// after an error.
+func (c *Conn) recv(ctx context.Context, buf []byte, files *Files) (int, error) {
+	files.fds = files.array[:0]
 	if len(buf) == 0 {
-		return 0, nil, fmt.Errorf("no room for a byte: %w", ErrEmpty)
+		return 0, fmt.Errorf("no room for a byte: %w", ErrEmpty)
 	}
-	if err := c.reads.take(ctx); err != nil {
-		return 0, nil, err
+	s := &c.in
+	if ctx.Err() == nil && c.reads.quickly() {
+		if !c.closed.Load() {
+			s.buf = buf
+			ok := s.once(uintptr(c.fd))
+			s.buf = nil
+			if ok && s.err == nil && s.n > 0 && s.flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) == 0 {
+				files.parse(s.oob[:s.oobn])
+				n := s.n
+				c.reads.release()
+				return n, nil
+			}
+			if ok {
+				c.reads.hold()
+				defer c.reads.release()
+				return c.received(files, len(buf))
+			}
+		}
+		c.reads.hold()
+	} else if err := c.reads.take(ctx); err != nil {
+		return 0, err
 	}
 	defer c.reads.release()
+	return c.recvWait(ctx, buf, files)
+}
+
+// recvWait receives with the poller, which waits. The caller holds the turn.
+func (c *Conn) recvWait(ctx context.Context, buf []byte, files *Files) (_ int, err error) {
 	if ctx.Done() != nil {
 		if ctx.Err() != nil {
-			return 0, nil, contextError(ctx)
+			return 0, contextError(ctx)
 		}
 		done := c.reads.watch(ctx)
 		defer func() { err = done(err) }()
@@ -89,17 +134,24 @@ func (c *Conn) recv(ctx context.Context, buf []byte) (_ int, _ *Files, err error
 	err = c.raw.Read(s.try)
 	s.buf = nil
 	if err != nil {
-		return 0, nil, c.waitError(err)
+		return 0, c.waitError(err)
 	}
+	return c.received(files, len(buf))
+}
+
+// received takes the outcome of a recvmsg out of c.in.
+func (c *Conn) received(files *Files, room int) (int, error) {
+	s := &c.in
 	if s.err != nil {
-		return 0, nil, recvError(s.err)
+		return 0, recvError(s.err)
 	}
-	files := parseRights(s.oob[:s.oobn])
-	if err := c.check(files, len(buf)); err != nil {
-		files.Close()
-		return 0, nil, err
+	files.parse(s.oob[:s.oobn])
+	if err := c.check(files, room); err != nil {
+		files.Discard()
+		files.fds = nil
+		return 0, err
 	}
-	return s.n, files, nil
+	return s.n, nil
 }
 
 // check decides whether the message in c.in is whole. The peer decides what
@@ -157,11 +209,9 @@ func recvError(err error) error {
 	return err
 }
 
-// parseRights collects every descriptor in the control data oob, by the length
-// in each header: CMSG_SPACE rounds up, so the room for one holds two.
-func parseRights(oob []byte) *Files {
-	files := new(Files)
-	files.fds = files.array[:0]
+// parse collects every descriptor in the control data oob into an empty set, by
+// the length in each header: CMSG_SPACE rounds up, so the room for one holds two.
+func (f *Files) parse(oob []byte) {
 	for len(oob) >= unix.SizeofCmsghdr {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
 		if err != nil {
@@ -169,10 +219,9 @@ func parseRights(oob []byte) *Files {
 		}
 		if h.Level == unix.SOL_SOCKET && (h.Type == unix.SCM_RIGHTS || h.Type == scmPidfd) {
 			for ; len(data) >= 4; data = data[4:] {
-				files.fds = append(files.fds, int(int32(binary.NativeEndian.Uint32(data))))
+				f.fds = append(f.fds, int(int32(binary.NativeEndian.Uint32(data))))
 			}
 		}
 		oob = rest
 	}
-	return files
 }

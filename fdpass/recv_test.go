@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"ndferry/fdpass/fdtest"
 )
 
 func TestRecv_truncated(t *testing.T) {
@@ -20,11 +22,11 @@ func TestRecv_truncated(t *testing.T) {
 		if err := errors.Join(a.Send([]byte("too long"), conns(files)...), a.Send([]byte("next"))); err != nil {
 			t.Fatal(err)
 		}
-		before := len(openFDs(t))
+		before := len(fdtest.Open(t))
 		if _, set, err := b.Recv(make([]byte, 4)); !errors.Is(err, ErrTruncated) || set != nil {
 			t.Fatalf("got %v, %v", set, err)
 		}
-		if after := len(openFDs(t)); after != before {
+		if after := len(fdtest.Open(t)); after != before {
 			t.Fatalf("%d descriptors leaked", after-before)
 		}
 		buf := make([]byte, 10)
@@ -40,12 +42,12 @@ func TestRecv_truncated(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.in.oob = b.in.oob[:unix.CmsgSpace(4)] // the tutorial's size
-		before := len(openFDs(t))
+		before := len(fdtest.Open(t))
 		_, set, err := b.Recv(make([]byte, 4))
 		if !errors.Is(err, ErrTruncated) || errors.Is(err, ErrReceiverLimit) || set != nil {
 			t.Fatalf("got %v, %v", set, err)
 		}
-		if after := len(openFDs(t)); after != before {
+		if after := len(fdtest.Open(t)); after != before {
 			t.Fatalf("%d descriptors leaked", after-before)
 		}
 	})
@@ -130,7 +132,7 @@ func TestRecv_hostileCounts(t *testing.T) {
 			if err != nil || set.Len() != n {
 				t.Fatalf("got %v, %v", set, err)
 			}
-			auditCloexec(t)
+			fdtest.Cloexec(t)
 			err = set.Expect(1)
 			if got := errors.Is(err, ErrCount); got != (n != 1) {
 				t.Errorf("Expect(1) with %d: %v", n, err)

@@ -108,6 +108,7 @@ func lentError(i int, err error) error {
 // sendState is what one sendmsg needs and gives; it is kept so that a Send
 // allocates nothing.
 type sendState struct {
+	sys    sysMsg
 	try    func(fd uintptr) bool
 	msg    []byte
 	fds    []int
@@ -123,16 +124,20 @@ var errSelf = errors.New("a Conn cannot be sent through itself")
 
 func (s *sendState) init() {
 	s.oobBuf = make([]byte, unix.CmsgSpace(4*MaxFiles))
-	s.try = func(fd uintptr) bool {
-		if slices.Contains(s.fds, int(fd)) {
-			s.n, s.err = 0, errSelf
-			return true
-		}
-		for {
-			s.n, s.err = sendmsg(int(fd), s.msg, s.oob)
-			if s.err != unix.EINTR {
-				return s.err != unix.EAGAIN
-			}
+	s.try = s.once
+}
+
+// once sends what is left, or a part of it, to fd; false means that the queue is
+// full.
+func (s *sendState) once(fd uintptr) bool {
+	if slices.Contains(s.fds, int(fd)) {
+		s.n, s.err = 0, errSelf
+		return true
+	}
+	for {
+		s.n, s.err = s.sys.sendmsg(int(fd), s.msg, s.oob)
+		if s.err != unix.EINTR {
+			return s.err != unix.EAGAIN
 		}
 	}
 }
@@ -154,20 +159,37 @@ func (s *sendState) rights(fds []int) {
 	}
 }
 
-func (c *Conn) send(ctx context.Context, msg []byte, fds []int) (err error) {
+func (c *Conn) send(ctx context.Context, msg []byte, fds []int) error {
 	if len(msg) == 0 {
 		return ErrEmpty
 	}
-	if err := c.writes.take(ctx); err != nil {
+	s := &c.out
+	if ctx.Err() == nil && c.writes.quickly() {
+		if !c.closed.Load() && s.broken == nil {
+			s.msg, s.fds = msg, fds
+			s.rights(fds)
+			ok := s.once(uintptr(c.fd))
+			if ok && s.err == nil && s.n == len(msg) {
+				s.msg, s.fds, s.oob = nil, nil, nil
+				c.writes.release()
+				return nil
+			}
+			c.writes.hold()
+			defer c.writes.release()
+			return c.sendWatched(ctx, ok)
+		}
+		c.writes.hold()
+	} else if err := c.writes.take(ctx); err != nil {
 		return err
 	}
 	defer c.writes.release()
-	if ctx.Done() != nil {
-		if ctx.Err() != nil {
-			return contextError(ctx)
-		}
-		done := c.writes.watch(ctx)
-		defer func() { err = done(err) }()
+	return c.sendWait(ctx, msg, fds)
+}
+
+// sendWait sends with the poller, which waits. The caller holds the turn.
+func (c *Conn) sendWait(ctx context.Context, msg []byte, fds []int) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
 	}
 	s := &c.out
 	if s.broken != nil {
@@ -175,8 +197,25 @@ func (c *Conn) send(ctx context.Context, msg []byte, fds []int) (err error) {
 	}
 	s.msg, s.fds = msg, fds
 	s.rights(fds)
-	err = c.sendAll(ctx)
-	if err != nil && len(s.msg) < len(msg) {
+	return c.sendWatched(ctx, false)
+}
+
+// sendWatched is sendRest that ends with ctx.
+func (c *Conn) sendWatched(ctx context.Context, tried bool) (err error) {
+	if ctx.Done() != nil {
+		done := c.writes.watch(ctx)
+		defer func() { err = done(err) }()
+	}
+	return c.sendRest(ctx, tried)
+}
+
+// sendRest sends what c.out holds. tried says that once has been called and
+// c.out holds its outcome.
+func (c *Conn) sendRest(ctx context.Context, tried bool) error {
+	s := &c.out
+	whole := len(s.msg)
+	err := c.sendAll(ctx, tried)
+	if err != nil && len(s.msg) < whole {
 		s.broken = err
 	}
 	s.msg, s.fds, s.oob = nil, nil, nil
@@ -184,17 +223,19 @@ func (c *Conn) send(ctx context.Context, msg []byte, fds []int) (err error) {
 }
 
 // sendAll sends what c.out holds, in one piece on SOCK_SEQPACKET.
-func (c *Conn) sendAll(ctx context.Context) error {
+func (c *Conn) sendAll(ctx context.Context, tried bool) error {
 	s := &c.out
 	var waited error
 	backoff := firstBackoff
-	for {
-		if err := c.raw.Write(s.try); err != nil {
-			err = c.waitError(err)
-			if waited != nil {
-				err = fmt.Errorf("%w: %w: %w", err, ErrInFlight, waited)
+	for ; ; tried = false {
+		if !tried {
+			if err := c.raw.Write(s.try); err != nil {
+				err = c.waitError(err)
+				if waited != nil {
+					err = fmt.Errorf("%w: %w: %w", err, ErrInFlight, waited)
+				}
+				return err
 			}
-			return err
 		}
 		if s.err == nil {
 			s.msg = s.msg[s.n:]

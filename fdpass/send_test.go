@@ -211,7 +211,7 @@ func TestSend_closeOfLentFileMeanwhile(t *testing.T) {
 	defer w.Close()
 	sent, closed := make(chan error, 1), make(chan error, 1)
 	go func() { sent <- a.Send([]byte("last"), r) }()
-	for !a.writes.taken.Load() {
+	for a.writes.state.Load() == free {
 		time.Sleep(time.Millisecond)
 	}
 	go func() { closed <- r.Close() }()

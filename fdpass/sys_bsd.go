@@ -41,21 +41,25 @@ func withSockName(path string, fn func(name string) error) error {
 
 const scmPidfd = -1 // Linux alone has it
 
+type sysMsg struct{}
+
 // recvmsg keeps fork out until the descriptors are close-on-exec: darwin has no
 // flag for that.
-func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
+func (*sysMsg) recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	n, oobn, flags, _, err = unix.Recvmsg(fd, p, oob, unix.MSG_DONTWAIT)
 	if err == nil {
-		for _, received := range parseRights(oob[:oobn]).fds {
+		var files Files
+		files.parse(oob[:oobn])
+		for _, received := range files.fds {
 			unix.CloseOnExec(received)
 		}
 	}
 	return n, oobn, flags, err
 }
 
-func sendmsg(fd int, p, oob []byte) (int, error) {
+func (*sysMsg) sendmsg(fd int, p, oob []byte) (int, error) {
 	return unix.SendmsgN(fd, p, oob, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
@@ -86,3 +90,9 @@ func setPassRights(int, bool) error {
 func peerHungUp(int) bool { return true }
 
 func closeRun(first, n int) error { return closeEach(first, n) }
+
+// closesAtOnce reports whether close of fd waits for nobody.
+func closesAtOnce(fd int) bool {
+	linger, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
+	return err == unix.EBADF || err == nil && linger.Onoff == 0
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,32 +45,35 @@ func withSockName(path string, fn func(name string) error) error {
 
 const scmPidfd = 0x04 // SCM_PIDFD, linux/socket.h
 
+// sysMsg is what the kernel reads; it is kept, because an iovec on the stack would
+// be moved to the heap for each message.
+type sysMsg struct {
+	hdr unix.Msghdr
+	iov unix.Iovec
+}
+
 // recvmsg and sendmsg do not tell the scheduler that they enter the kernel: they
 // never wait there, for MSG_DONTWAIT holds even if another process has switched
 // the open file description to blocking mode.
 // Nor do they ask for the sender's address, for which x/sys would allocate.
-func recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
-	msg := unix.Msghdr{Control: &oob[0]}
-	msg.SetControllen(len(oob))
-	n, err = transfer(unix.SYS_RECVMSG, fd, &msg, p, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-	return n, int(msg.Controllen), int(msg.Flags), err
+func (m *sysMsg) recvmsg(fd int, p, oob []byte) (n, oobn, flags int, err error) {
+	n, err = m.transfer(unix.SYS_RECVMSG, fd, p, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	return n, int(m.hdr.Controllen), int(m.hdr.Flags), err
 }
 
-func sendmsg(fd int, p, oob []byte) (n int, err error) {
-	var msg unix.Msghdr
-	if len(oob) > 0 {
-		msg.Control = &oob[0]
-		msg.SetControllen(len(oob))
-	}
-	return transfer(unix.SYS_SENDMSG, fd, &msg, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+func (m *sysMsg) sendmsg(fd int, p, oob []byte) (n int, err error) {
+	return m.transfer(unix.SYS_SENDMSG, fd, p, oob, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
-func transfer(trap uintptr, fd int, msg *unix.Msghdr, p []byte, flags int) (int, error) {
-	iov := unix.Iovec{Base: &p[0]}
-	iov.SetLen(len(p))
-	msg.Iov = &iov
-	msg.SetIovlen(1)
-	n, _, errno := unix.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(msg)), uintptr(flags))
+func (m *sysMsg) transfer(trap uintptr, fd int, p, oob []byte, flags int) (int, error) {
+	m.iov.Base = &p[0]
+	m.iov.SetLen(len(p))
+	m.hdr.Iov = &m.iov
+	m.hdr.SetIovlen(1)
+	m.hdr.Control = unsafe.SliceData(oob)
+	m.hdr.SetControllen(len(oob))
+	n, _, errno := syscall.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), uintptr(flags), 0, 0, 0)
+	m.iov.Base = nil // p is the caller's
 	switch errno {
 	case 0:
 		return int(n), nil
@@ -111,4 +115,21 @@ func closeRun(first, n int) error {
 		return closeEach(first, n)
 	}
 	return nil
+}
+
+// closesAtOnce reports whether close of fd waits for nobody. It asks nothing that
+// could wait itself, as fstat does.
+func closesAtOnce(fd int) bool {
+	linger, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
+	switch err {
+	case nil:
+		return linger.Onoff == 0
+	case unix.EBADF: // a handle of a path, or closed
+		return true
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err == nil {
+		return true
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+	return err == nil
 }

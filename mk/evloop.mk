@@ -6,6 +6,7 @@ bench-peers: build ## what the loop is measured against (needs gcc, libuv1-dev)
 	mkdir -p $(PEERS)
 	gcc -O2 -Wall -o $(PEERS)/cloop bench/peers/cloop/cloop.c
 	gcc -O2 -Wall -o $(PEERS)/cload bench/peers/cload/cload.c
+	gcc -O2 -Wall -o $(PEERS)/churn bench/peers/churn/churn.c
 	gcc -O2 -Wall -o $(PEERS)/uvecho bench/peers/uvloop/uvecho.c -luv
 	go build -o $(PEERS)/ ./bench/peers/goloop ./bench/peers/gonet ./examples/resp ./internal/bench/cmd/ndbench
 	cd bench/peers/netpoll && go build -o ../../../$(PEERS)/netpoll .

@@ -32,10 +32,11 @@ func (m *PutMessage) Describe() (*array.Meta, error) {
 	if m.ID == (ID{}) {
 		return invalid(fmt.Errorf("the id is zero"))
 	}
-	z, err := array.ParseZarrArray(m.Array)
+	d, err := Describe(m.Array, m.NumPy)
 	if err != nil {
 		return invalid(err)
 	}
+	z := &d.Array
 	if !z.IsWireForm() {
 		return invalid(fmt.Errorf("array: the cells must be the chunks of a regular grid"))
 	}
@@ -44,15 +45,6 @@ func (m *PutMessage) Describe() (*array.Meta, error) {
 		return invalid(fmt.Errorf("attributes belong into the member of their own"))
 	}
 	meta.Attributes = nil
-	if m.NumPy != nil {
-		d, err := array.ParseNumPy(m.NumPy)
-		if err != nil {
-			return invalid(err)
-		}
-		if !d.Stored().Equal(meta.DType) {
-			return invalid(fmt.Errorf("numpy says %v, which travels as %v, and array %v", d, d.Stored(), meta.DType))
-		}
-	}
 	if m.Attributes != nil {
 		if err := array.CheckAttributes([]byte(*m.Attributes)); err != nil {
 			return invalid(err)

@@ -48,7 +48,7 @@ func ParseHeader(b []byte) (Header, error) {
 		return Header{}, errorf("1", 0, CodeProtocol, "header: the bytes %q are not ndferry's protocol", b[:4])
 	}
 	if b[3] != Magic[3] {
-		return Header{}, errorf("1", 3, CodeProtocol, "header: frame layout %q, this side speaks %q", b[3], Magic[3])
+		return Header{}, errorf("1", 3, CodeProtocol, "header: the other side sends frames of layout version %q, this side speaks version %q: update the older of the two", b[3], Magic[3])
 	}
 	if got, want := Checksum(b[:28]), binary.LittleEndian.Uint32(b[28:]); got != want {
 		return Header{}, errorf("1", 28, CodeProtocol, "header: CRC32C is %08x, the frame says %08x", got, want)
@@ -191,9 +191,7 @@ func ParseTrailer(b []byte) (crc uint32, status Status, err error) {
 
 // AppendFrame appends a whole frame: h with the length of payload, the payload and its trailer.
 func AppendFrame(dst []byte, h Header, payload []byte) []byte {
-	if len(payload) > int(MaxPayload(h.Kind)) {
-		panic(fmt.Sprintf("wire: %v with %d bytes of payload", h.Kind, len(payload)))
-	}
+	checkPayload(h.Kind, len(payload))
 	h.Length = uint32(len(payload))
 	dst = AppendHeader(dst, h)
 	if len(payload) == 0 {
@@ -201,4 +199,11 @@ func AppendFrame(dst []byte, h Header, payload []byte) []byte {
 	}
 	dst = append(dst, payload...)
 	return AppendTrailer(dst, Checksum(payload), Whole)
+}
+
+// checkPayload panics when a payload of ours is too long for its kind.
+func checkPayload(k Kind, n int) {
+	if n > int(MaxPayload(k)) {
+		panic(fmt.Sprintf("wire: %v with %d bytes of payload", k, n))
+	}
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
-	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -184,15 +182,6 @@ func unhex(dst, src []byte, what string) error {
 	return nil
 }
 
-// Encode is the JSON of a message. It panics on a type that is none: messages are this package's own.
-func Encode(m any) []byte {
-	b, err := json.Marshal(m)
-	if err != nil {
-		panic("wire: encode: " + err.Error())
-	}
-	return b
-}
-
 // Decode reads the JSON object b into the message m, strictly (§7): duplicate members, invalid UTF-8, too much depth, a member that is
 // missing or null and a must_understand that m does not know are errors with the code to answer them with. Values that m keeps as text are
 // copied.
@@ -208,65 +197,13 @@ func Decode(b []byte, m any) error {
 	}
 	v := reflect.ValueOf(m).Elem()
 	members := membersOf(v.Type())
-	must := v.FieldByName("Must")
+	must := v.Field(members.must)
 	for i := range must.Len() {
 		if name := must.Index(i).String(); !members.has(name) {
 			return errorf("7", 0, CodeUnsupported, "message: the member %q must be understood and is not; this side is too old", cut(name, 100))
 		}
 	}
 	return members.check(b)
-}
-
-// memberSet are the members of a message: by name, whether it must be there.
-type memberSet map[string]bool
-
-func (m memberSet) has(name string) bool { _, ok := m[name]; return ok }
-
-var memberSets sync.Map // reflect.Type to memberSet
-
-func membersOf(t reflect.Type) memberSet {
-	if m, ok := memberSets.Load(t); ok {
-		return m.(memberSet)
-	}
-	m := memberSet{}
-	for i := range t.NumField() {
-		name, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		m[name] = !strings.Contains(options, "omitzero")
-	}
-	memberSets.Store(t, m)
-	return m
-}
-
-// check refuses an object that lacks a member, or has null for one.
-func (m memberSet) check(b []byte) error {
-	d := jsontext.NewDecoder(bytes.NewBuffer(b))
-	d.ReadToken()
-	missing := 0
-	for _, required := range m {
-		if required {
-			missing++
-		}
-	}
-	for d.PeekKind() != '}' {
-		name, err := d.ReadToken()
-		if err != nil {
-			return errorf("7", 0, CodeProtocol, "message: %w", err)
-		}
-		required, known := m[name.String()]
-		if known && d.PeekKind() == 'n' {
-			return errorf("5", int(d.InputOffset()), CodeProtocol, "message: a member is null")
-		}
-		if required {
-			missing--
-		}
-		if err := d.SkipValue(); err != nil {
-			return errorf("7", 0, CodeProtocol, "message: %w", err)
-		}
-	}
-	if missing > 0 {
-		return errorf("5", 0, CodeProtocol, "message: %d members are missing", missing)
-	}
-	return nil
 }
 
 // checkDepth refuses JSON nested deeper than MaxDepth, and what is no object, before a parser sees it.

@@ -317,3 +317,17 @@ func FuzzMessages(f *testing.F) {
 		}
 	})
 }
+
+// TestNewerLayout reads a frame of another layout: the error names both.
+func TestNewerLayout(t *testing.T) {
+	b := AppendFrame(nil, Header{Kind: Ping}, nil)
+	b[3] = '2'
+	if _, err := ParseHeader(b); err == nil || !strings.Contains(err.Error(), "frames of layout version '2', this side speaks version '1'") {
+		t.Errorf("error %v", err)
+	}
+	m := NewHello("newer", 1<<20)
+	m.Versions = [2]int{2, 3}
+	if err := m.Check(); err == nil || !strings.Contains(err.Error(), "protocol versions 2 to 3, this side 1 to 1") {
+		t.Errorf("error %v", err)
+	}
+}

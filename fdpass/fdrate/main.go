@@ -87,8 +87,9 @@ func receive(messages, batch, size int) error {
 		return err
 	}
 	buf := make([]byte, size)
+	var files fdpass.Files
 	for range messages {
-		n, files, err := c.Recv(buf)
+		n, err := c.RecvInto(buf, &files)
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"ndferry/client"
 	"ndferry/internal/bench"
 	measure "ndferry/internal/bench/transfer"
+	"ndferry/internal/master"
 	"ndferry/internal/session"
 )
 
@@ -40,6 +41,7 @@ type benchFlags struct {
 	transport string
 	chunk     sizeValue
 	digest    string
+	streams   int
 	runs      int
 	server    bool
 	listen    string
@@ -76,6 +78,7 @@ start it with --server on one, and with --to on the other.`,
 	f.StringVar(&flags.transport, "transport", "tcp", "tcp or unix, when both sides are here")
 	f.Var(&flags.chunk, "chunk", "target size of a chunk")
 	f.StringVar(&flags.digest, "digest", client.CRC32C, "crc32c or sha256")
+	f.IntVar(&flags.streams, "streams", 1, "connections for each transfer")
 	f.IntVar(&flags.runs, "runs", bench.MinRounds, "measured rounds, at least 5 when both sides are here")
 	f.BoolVar(&flags.server, "server", false, "be the server for others, until it is interrupted")
 	f.StringVar(&flags.listen, "listen", client.DefaultAddr, "`ADDR` to listen on with --server")
@@ -85,7 +88,8 @@ start it with --server on one, and with --to on the other.`,
 	f.MarkHidden("round")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if flags.server {
-			serve := serveFlags{store: "mem:", listen: []string{flags.listen}, mode: 0o600, insecure: flags.insecure, validate: session.ValidateFull}
+			serve := serveFlags{store: "mem:", listen: []string{flags.listen}, mode: 0o600, insecure: flags.insecure, validate: session.ValidateFull,
+				dispatch: master.RoundRobin, control: noControl}
 			addrs, err := serve.check()
 			if err != nil {
 				return err
@@ -108,6 +112,8 @@ func (f *benchFlags) check() (array.Shape, error) {
 		return nil, usageErrorf("bench: --chunk %v: want 1B to %s", &f.chunk, formatSize(client.MaxChunk))
 	case f.digest != client.CRC32C && f.digest != client.SHA256:
 		return nil, usageErrorf("bench: --digest %q: want crc32c or sha256", f.digest)
+	case f.streams < 1 || f.streams > client.MaxStreams:
+		return nil, usageErrorf("bench: --streams %d: want 1 to %d", f.streams, client.MaxStreams)
 	case len(f.codecs) == 0:
 		return nil, usageErrorf("bench: --codec: name at least one of %s", strings.Join(codecs, ", "))
 	}
@@ -146,7 +152,7 @@ func (a *app) benchTransfer(ctx context.Context, f *benchFlags) error {
 	if err != nil {
 		return asUsage(err)
 	}
-	put := client.PutOptions{ChunkBytes: int(f.chunk), Digest: f.digest}
+	put := client.PutOptions{ChunkBytes: int(f.chunk), Digest: f.digest, Streams: f.streams}
 	if f.round {
 		put.Codec = f.codecs[0]
 		addr, _ := a.lookupEnv(bench.AddrEnv)
@@ -192,7 +198,7 @@ func (a *app) benchHere(ctx context.Context, f *benchFlags, shape array.Shape) e
 			listen = "unix://" + filepath.Join(dir, strconv.Itoa(i))
 		}
 		args := []string{"bench", "transfer", "--round", "--data", f.data, "--dtype", f.dtype, "--codec", codec, "--chunk", f.chunk.String(),
-			"--digest", f.digest, "--shape", f.shape}
+			"--digest", f.digest, "--streams", strconv.Itoa(f.streams), "--shape", f.shape}
 		if f.size > 0 {
 			args = append(args, "--size", strconv.FormatInt(int64(f.size), 10))
 		}
@@ -227,6 +233,7 @@ type benchRow struct {
 	Data       string        `json:"data"`
 	Digest     string        `json:"digest"`
 	Transport  string        `json:"transport"`
+	Streams    int           `json:"streams"`
 	Runs       int           `json:"runs"`
 	Put        bench.Spread  `json:"put_seconds"`
 	Get        bench.Spread  `json:"get_seconds"`
@@ -249,7 +256,7 @@ func (a *app) printBench(f *benchFlags, dtype array.DType, shape array.Shape, si
 		v := s.Values
 		row := benchRow{
 			Method: s.Side, Time: v["put"].Median, Success: v["exact"].Min == 1, Ratio: v["ratio"].Median,
-			DType: dtype.String(), Shape: notNil(shape), Bytes: size, Data: f.data, Digest: f.digest, Transport: transport, Runs: s.Rounds,
+			DType: dtype.String(), Shape: notNil(shape), Bytes: size, Data: f.data, Digest: f.digest, Transport: transport, Streams: f.streams, Runs: s.Rounds,
 			Put: v["put"], Get: v["get"], PutRate: float64(size) / 1e6 / v["put"].Median, GetRate: float64(size) / 1e6 / v["get"].Median,
 			ClientCPU: v["cpu"].Median / gb, ClientPeak: v["peak"].Max,
 		}
@@ -280,8 +287,11 @@ func (a *app) printBench(f *benchFlags, dtype array.DType, shape array.Shape, si
 }
 
 func writeBench(w io.Writer, rows []benchRow) error {
-	fmt.Fprintf(w, "%s %v, %s of %s, %s, %d runs\n", rows[0].DType, array.Shape(rows[0].Shape), formatSize(rows[0].Bytes), rows[0].Data,
-		rows[0].Transport, rows[0].Runs)
+	over := rows[0].Transport
+	if rows[0].Streams > 1 {
+		over += fmt.Sprintf(" over %d connections", rows[0].Streams)
+	}
+	fmt.Fprintf(w, "%s %v, %s of %s, %s, %d runs\n", rows[0].DType, array.Shape(rows[0].Shape), formatSize(rows[0].Bytes), rows[0].Data, over, rows[0].Runs)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "method\tput ms\t(MAD)\tMB/s\tget ms\t(MAD)\tMB/s\tratio\tCPU s/GB\tpeak MiB\texact\t")
 	for _, r := range rows {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"ndferry/client"
 	"ndferry/evloop"
+	"ndferry/internal/master"
 )
 
 const echoLong = `Answer every byte with itself, over the event loop that the server runs on.
@@ -25,7 +27,11 @@ complete; a line longer than --max-line closes its connection.
 
 One line is logged for each client when it leaves, and for all that are
 connected, and for the loop, on SIGUSR1. SIGTERM and the first interrupt stop accepting, wait
-for the clients that are connected up to --drain, close the rest, and exit 0.`
+for the clients that are connected up to --drain, close the rest, and exit 0.
+
+With --workers N this process only accepts, and passes each connection to one of
+N worker processes, which run the loops. --greet begins with a line "worker 1" to
+"worker N", or "worker 0" without workers.`
 
 // echoConfig is the flags of ndferry echo.
 type echoConfig struct {
@@ -37,6 +43,9 @@ type echoConfig struct {
 	idle     time.Duration
 	maxConns int
 	drain    time.Duration
+	workers  workersValue
+	dispatch string
+	greet    bool
 }
 
 // echoListening is the JSON of ndferry echo: where it listens.
@@ -44,6 +53,7 @@ type echoListening struct {
 	Addr    string `json:"addr"`
 	Backend string `json:"backend"`
 	Loops   int    `json:"loops"`
+	Workers int    `json:"workers,omitzero"`
 }
 
 func newEchoCmd(a *app) *cobra.Command {
@@ -67,6 +77,9 @@ func newEchoCmd(a *app) *cobra.Command {
 	f.IntVar(&c.loops, "loops", 1, "event loops, one goroutine each")
 	f.DurationVar(&c.idle, "idle", 0, "close clients that are idle for so long (0: never)")
 	f.IntVar(&c.maxConns, "max-conns", 0, "most clients at once; more wait to be accepted (0: the descriptor limit)")
+	f.Var(&c.workers, "workers", "worker processes; 0 serves in this one, auto is one for each processor")
+	f.StringVar(&c.dispatch, "dispatch", master.RoundRobin, "which worker gets a connection: round-robin or least-loaded")
+	f.BoolVar(&c.greet, "greet", false, "begin with a line that says which worker serves")
 	f.DurationVar(&c.drain, "drain", 5*time.Second, "how long clients may stay after SIGTERM")
 	return cmd
 }
@@ -81,6 +94,13 @@ func (c *echoConfig) check() error {
 		return usageErrorf("--max-conns %d: want 0 or more", c.maxConns)
 	case c.idle < 0 || c.drain < 0:
 		return usageErrorf("--idle and --drain: want no negative time")
+	case c.workers != 0 && !canPass:
+		return usageErrorf("--workers %v: this system cannot pass connections between processes; use 0", &c.workers)
+	case c.dispatch != master.RoundRobin && c.dispatch != master.LeastLoaded:
+		return usageErrorf("--dispatch %q: want %s or %s", c.dispatch, master.RoundRobin, master.LeastLoaded)
+	}
+	if c.workers == autoWorkers {
+		c.workers = workersValue(min(runtime.GOMAXPROCS(0), master.MaxWorkers))
 	}
 	return nil
 }
@@ -89,6 +109,9 @@ func (c *echoConfig) check() error {
 func (a *app) echo(ctx context.Context, c *echoConfig) error {
 	if err := c.check(); err != nil {
 		return err
+	}
+	if c.workers > 0 {
+		return a.echoWorkers(ctx, c)
 	}
 	if c.maxConns == 0 {
 		c.maxConns = connLimit(c.loops)
@@ -108,10 +131,7 @@ func (a *app) echo(ctx context.Context, c *echoConfig) error {
 		Backend: group.Loops()[0].Stats().Backend,
 		Loops:   c.loops,
 	}
-	if err := a.printResult(result, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "listening on %s\n", result.Addr)
-		return err
-	}); err != nil {
+	if err := a.printListening(result); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() {
@@ -124,6 +144,13 @@ func (a *app) echo(ctx context.Context, c *echoConfig) error {
 	defer close(done)
 	go a.showClients(group, show, done)
 	return group.Run(context.WithoutCancel(ctx))
+}
+
+func (a *app) printListening(result echoListening) error {
+	return a.printResult(result, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "listening on %s\n", result.Addr)
+		return err
+	})
 }
 
 // connLimit is the descriptor limit less what the process needs itself.
@@ -159,18 +186,39 @@ func (a *app) showClients(group *evloop.Group, show <-chan os.Signal, done <-cha
 func (c *echoConfig) handler(log *slog.Logger) func() evloop.Handler {
 	ended := func(conn *evloop.Conn, err error) { logClient(log, "client left", conn, err) }
 	if !c.lines {
-		h := &echoHandler{ended: ended}
+		h := &echoHandler{ended: ended, greet: c.greet}
 		return func() evloop.Handler { return h }
 	}
 	return func() evloop.Handler {
-		return &evloop.Lines{
-			Max:   int(c.maxLine),
-			Ended: ended,
-			Line: func(conn *evloop.Conn, line []byte) error {
-				_, err := conn.Write(line)
-				return err
-			},
+		if c.greet {
+			return &greetingLines{c.newLines(ended)}
 		}
+		return c.newLines(ended)
+	}
+}
+
+// greeting is the first line when this process serves.
+const greeting = "worker 0\n"
+
+// greetingLines greets first.
+type greetingLines struct{ *evloop.Lines }
+
+// Open greets.
+func (h *greetingLines) Open(c *evloop.Conn) {
+	h.Lines.Open(c)
+	if _, err := c.Write([]byte(greeting)); err != nil {
+		c.Abort(err)
+	}
+}
+
+func (c *echoConfig) newLines(ended func(*evloop.Conn, error)) *evloop.Lines {
+	return &evloop.Lines{
+		Max:   int(c.maxLine),
+		Ended: ended,
+		Line: func(conn *evloop.Conn, line []byte) error {
+			_, err := conn.Write(line)
+			return err
+		},
 	}
 }
 
@@ -178,6 +226,17 @@ func (c *echoConfig) handler(log *slog.Logger) func() evloop.Handler {
 type echoHandler struct {
 	evloop.Base
 	ended func(*evloop.Conn, error)
+	greet bool
+}
+
+// Open greets.
+func (h *echoHandler) Open(c *evloop.Conn) {
+	if !h.greet {
+		return
+	}
+	if _, err := c.Write([]byte(greeting)); err != nil {
+		c.Abort(err)
+	}
 }
 
 // Data answers with what came. It cannot queue without bound: the loop stops

@@ -25,9 +25,8 @@ type getInfo struct {
 }
 
 func newGetCmd(a *app) *cobra.Command {
-	var force bool
 	var region string
-	streams := 1
+	var flags getFlags
 	cmd := &cobra.Command{
 		Use:   "get NAME [FILE.npy|-]",
 		Short: "Fetch an array",
@@ -35,7 +34,12 @@ func newGetCmd(a *app) *cobra.Command {
 part of the array's name. Every chunk is checked against what was recorded when
 it was stored, and the file appears under its name when all of it has come.
 With - the .npy goes to standard output as it comes: when the command fails,
-what came before is not to be used.`,
+what came before is not to be used.
+
+When the connection breaks the command connects again and asks for what is
+missing. What was interrupted stays in two hidden files beside the target,
+.FILE.npy.part and .FILE.npy.part.state, and goes on when the same command is
+run again, unless the array was replaced since.`,
 		Example: `  ndferry get lab/run7
   ndferry get lab/run7 /tmp/copy.npy --force
   ndferry get lab/run7 part.npy --region '0:10,:,5'
@@ -43,13 +47,15 @@ what came before is not to be used.`,
 		Args: cobra.RangeArgs(1, 2),
 	}
 	conn := addClientFlags(cmd)
-	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
+	cmd.Flags().BoolVar(&flags.force, "force", false, "replace an existing file")
 	cmd.Flags().StringVar(&region, "region", "", "only this part, as in NumPy without steps: '0:10,:,5'; only its chunks travel")
-	cmd.Flags().IntVar(&streams, "streams", 1, "connections to use, at most 64; with --region and - it is 1")
+	cmd.Flags().IntVar(&flags.streams, "streams", 1, "connections to use, at most 64; with --region and - it is 1")
+	cmd.Flags().StringVar(&flags.resume, "resume", resumeAuto, "go on with what was interrupted: auto (some of what came is read again, all of it when the file was touched), verify (all of it is) or off")
+	cmd.Flags().IntVar(&flags.retries, "retries", 5, "attempts after one that failed for a reason that may pass, without --region")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := args[0]
-		if streams < 1 || streams > client.MaxStreams {
-			return usageErrorf("get: --streams %d: want 1 to %d", streams, client.MaxStreams)
+		if err := flags.check(); err != nil {
+			return err
 		}
 		if err := array.CheckName(name); err != nil {
 			return usageErrorf("get: %w", err)
@@ -59,42 +65,82 @@ what came before is not to be used.`,
 			file = args[1]
 		}
 		if cmd.Flags().Changed("region") {
-			return a.getRegion(cmd.Context(), conn, name, file, region, force)
+			return a.getRegion(cmd.Context(), conn, name, file, region, flags.force)
 		}
 		if file == "-" {
-			return a.getStream(cmd.Context(), conn, name)
+			return a.getStream(cmd.Context(), conn, name, flags)
 		}
-		return a.getFile(cmd.Context(), conn, name, file, force, streams)
+		return a.getFile(cmd.Context(), conn, name, file, flags)
 	}
 	return cmd
 }
 
+// getFlags are the flags of get.
+type getFlags struct {
+	force   bool
+	streams int
+	resume  string
+	retries int
+}
+
+func (f *getFlags) check() error {
+	switch {
+	case f.streams < 1 || f.streams > client.MaxStreams:
+		return usageErrorf("get: --streams %d: want 1 to %d", f.streams, client.MaxStreams)
+	case f.resume != resumeAuto && f.resume != resumeVerify && f.resume != resumeOff:
+		return usageErrorf("get: --resume %q: want auto, verify or off", f.resume)
+	case f.retries < 0:
+		return usageErrorf("get: --retries %d: want a number that is not negative", f.retries)
+	}
+	return nil
+}
+
+// sink begins the file.
+func (f *getFlags) sink(a *app, file string) (*client.NPYSink, error) {
+	if f.resume == resumeOff {
+		return client.CreateNPY(file, f.force)
+	}
+	return client.ResumeNPY(file, client.ResumeOptions{
+		Replace: f.force, Verify: f.resume == resumeVerify,
+		Note: func(text string) { a.log.Info("get: " + text + "; --resume off begins anew") },
+	})
+}
+
 // getStream writes an array to standard output.
-func (a *app) getStream(ctx context.Context, conn *clientFlags, name string) error {
+func (a *app) getStream(ctx context.Context, conn *clientFlags, name string, flags getFlags) error {
 	if terminal(a.stdout) != nil {
 		return usageErrorf("get: standard output is a terminal; redirect it or name a file")
 	}
-	st, err := a.fetch(ctx, conn, name, &client.NPYWriter{W: a.stdout}, 1)
+	flags.streams = 1
+	st, err := a.fetch(ctx, conn, name, &client.NPYWriter{W: a.stdout}, flags)
 	if err == nil {
 		a.noteNPYType(st.DType)
 	}
 	return err
 }
 
-func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string, force bool, streams int) error {
+func (a *app) getFile(ctx context.Context, conn *clientFlags, name, file string, flags getFlags) error {
 	begin := a.now()
-	sink, err := client.CreateNPY(file, force)
+	sink, err := flags.sink(a, file)
 	if err != nil {
-		return forceAdvice(err, force)
+		return forceAdvice(err, flags.force)
 	}
 	defer sink.Close()
-	st, err := a.fetch(ctx, conn, name, sink, streams)
+	st, err := a.fetch(ctx, conn, name, sink, flags)
 	if err != nil {
+		if sink.Kept() > 0 && sink.Close() == nil {
+			return fmt.Errorf("%w; the same command goes on where this one ended", err)
+		}
 		return err
 	}
 	a.noteNPYType(st.DType)
 	if err := sink.Commit(); err != nil {
-		return forceAdvice(err, force)
+		return forceAdvice(err, flags.force)
+	}
+	if flags.resume == resumeOff {
+		if err := client.DiscardNPY(file); err != nil {
+			a.log.Warn("get: what an earlier attempt left is still there", "err", err)
+		}
 	}
 	took := a.now().Sub(begin)
 	info := getInfo{Name: name, File: file, DType: st.DType.Name(), Shape: notNil(st.Shape), Bytes: st.Bytes, Seconds: took.Seconds()}
@@ -111,11 +157,8 @@ func forceAdvice(err error, force bool) error {
 	return err
 }
 
-// getRetries is how often get connects again after no cell came.
-const getRetries = 5
-
 // fetch gets an array and shows progress.
-func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink client.Sink, streams int) (st *client.Stat, err error) {
+func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink client.Sink, flags getFlags) (st *client.Stat, err error) {
 	var p *progress
 	defer func() {
 		if p != nil {
@@ -123,7 +166,7 @@ func (a *app) fetch(ctx context.Context, conn *clientFlags, name string, sink cl
 		}
 	}()
 	var report func(done, total int64)
-	opts := client.GetOptions{Retries: getRetries, Streams: streams, Progress: func(done, total int64) {
+	opts := client.GetOptions{Retries: flags.retries, Streams: flags.streams, Progress: func(done, total int64) {
 		if p == nil {
 			p = a.newProgress("get "+name, total)
 			report = p.report()

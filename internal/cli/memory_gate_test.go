@@ -60,7 +60,7 @@ func TestGateMemory(t *testing.T) {
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	before := peakKiB(t, server.Process.Pid)
+	before := familyPeakKiB(t, server.Process.Pid)
 	output := filepath.Join(dir, "out.npy")
 	for _, args := range [][]string{{"put", input, "big", "--addr", addr}, {"get", "big", output, "--addr", addr}} {
 		c := exec.Command(bin, args...)
@@ -68,7 +68,7 @@ func TestGateMemory(t *testing.T) {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 		client := int(c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
-		server := peakKiB(t, server.Process.Pid)
+		server := familyPeakKiB(t, server.Process.Pid)
 		t.Logf("%s of %d GiB: client %d KiB, server %d KiB, %d before", args[0], gib, client, server, before)
 		if client > limit {
 			t.Errorf("%s: the client had %d KiB, at most %d are allowed", args[0], client, limit)
@@ -109,6 +109,30 @@ func writeRandom(t *testing.T, path string, gib int) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// familyPeakKiB is peakKiB of a server with its workers.
+func familyPeakKiB(t *testing.T, pid int) int {
+	t.Helper()
+	sum := peakKiB(t, pid)
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range tasks {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, field := range strings.Fields(string(text)) {
+			child, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += peakKiB(t, child)
+		}
+	}
+	return sum
 }
 
 // peakKiB is the largest resident size that a process has had.

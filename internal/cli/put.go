@@ -213,12 +213,12 @@ func (a *app) printReceipt(r *client.Receipt, dtype array.DType, shape array.Sha
 		Chunks: r.Cells, Codec: r.Codec, CodecWhy: r.CodecWhy, Ratio: ratio(r.Bytes, r.StoredBytes), Validated: r.Validated, Digest: r.Digest, Root: r.Root, Durability: r.Durability, Created: r.Created,
 		Seconds: took.Seconds(),
 	}
-	packed := ""
-	if r.Codec != "none" {
-		packed = codecText(r.Codec, r.CodecWhy, info.Ratio) + ", "
+	packed := codecText(r.Codec, r.CodecWhy, info.Ratio)
+	if r.Codec == "none" {
+		packed = "codec " + packed
 	}
 	return a.printResult(info, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %s, %s%s, %s, %s\n",
+		_, err := fmt.Fprintf(w, "%s: %s %v, %s in %s, %s, %s, %s, %s\n",
 			r.Name, info.DType, shape, formatSize(r.Bytes), chunkCount(r.Cells), packed, r.Digest, r.Durability, seconds(took))
 		return err
 	})
@@ -258,13 +258,37 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 	if opts.ID = t.ID; resumed {
 		a.log.Info("put: going on with what was interrupted; --resume off begins anew", "id", t.ID)
 	}
+	if opts.Digest == client.SHA256 {
+		known, err := openLeaves(t.leaves(), t.ID)
+		if err != nil {
+			return nil, err
+		}
+		defer known.Close()
+		opts.Leaves = known
+	}
+	if resumed {
+		opts.Confirm = t.confirm
+	}
 	r, err := c.PutFrom(ctx, name, src, opts)
-	if resumed && !opts.IfAbsent && errors.Is(err, client.ErrConflict) {
-		// The codec that auto chooses may be another one today: the transfer begins anew.
+	if err == nil && resumed && !t.asked { // the receipt of an earlier attempt
+		if err = t.confirm(); err == nil {
+			a.noteStoredBefore(ctx, c, r)
+		}
+	}
+	if failed := t.settled(); failed != nil {
+		a.log.Warn("put: an interruption will not be remembered", "err", failed)
+		resumed = false
+		if err != nil {
+			return nil, err
+		}
+	}
+	if resumed && (errors.Is(err, errChanged) || !opts.IfAbsent && errors.Is(err, client.ErrConflict)) {
+		// The file was changed, or the codec that auto chooses is another one today: the transfer begins anew.
+		a.log.Info("put: what was interrupted is of no use: it begins anew", "why", err)
 		if err := t.renew(); err != nil {
 			return nil, err
 		}
-		opts.ID = t.ID
+		opts.ID, opts.Leaves, opts.Confirm = t.ID, nil, nil
 		r, err = c.PutFrom(ctx, name, src, opts)
 	}
 	if err != nil && resumable(err) {
@@ -274,6 +298,17 @@ func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file,
 		a.log.Warn("put: cannot forget the transfer", "err", failed)
 	}
 	return r, err
+}
+
+// noteStoredBefore warns when what an earlier attempt stored, without being told so, has lost its name since: a receipt is never given twice.
+func (a *app) noteStoredBefore(ctx context.Context, c *client.Client, r *client.Receipt) {
+	const advice = "; --resume off stores the file again"
+	switch st, err := c.Stat(ctx, r.Name); {
+	case errors.Is(err, client.ErrNotFound):
+		a.log.Warn("put: an earlier attempt had stored this array, and it was deleted since"+advice, "created", r.Created)
+	case err == nil && st.ID != r.ID:
+		a.log.Warn("put: an earlier attempt had stored this array, and another one took its name since"+advice, "created", r.Created)
+	}
 }
 
 // sourceCloser is a source of an array that holds a file.

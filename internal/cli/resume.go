@@ -9,18 +9,23 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"math/big"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
-	"syscall"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/go-json-experiment/json"
+	"golang.org/x/sys/unix"
 
+	"ndferry/array"
 	"ndferry/client"
 	"ndferry/wire"
 )
 
-// How put goes on with what was interrupted.
+// How put and get go on with what was interrupted.
 const (
 	resumeAuto   = "auto"   // when the file is the one that was begun, as far as samples tell
 	resumeVerify = "verify" // when every byte of it is what it was
@@ -28,7 +33,7 @@ const (
 )
 
 // A put that was begun is remembered in a small file of $XDG_STATE_HOME/ndferry until it is done. It is taken up again when the
-// file to put is the same one, device and inode, has the same size and time, and some of its bytes, at random places, are what they were.
+// file to put is the same one, device and inode, has the same size and times, and random chunks of it are what they were.
 type begunPut struct {
 	Server  string   `json:"server"`
 	Name    string   `json:"name"`
@@ -37,23 +42,30 @@ type begunPut struct {
 	Inode   uint64   `json:"inode"`
 	Size    int64    `json:"size"`
 	Time    int64    `json:"mtime_ns"`
+	Change  int64    `json:"ctime_ns"`
 	ID      wire.ID  `json:"id"`
 	Samples []sample `json:"samples"`
 	Whole   string   `json:"whole,omitzero"` // SHA-256 of the file, with resumeVerify
 
-	path string
+	path    string
+	file    string
+	chunk   int
+	sampled chan error // of remember; nil when the transfer was remembered before
+	checked chan error // of compare, when it was
+	verdict error      // of compare, once confirm has been called
+	asked   bool       // confirm has been called
 }
 
-// sample is the digest of a piece of the file.
+// errChanged is what confirm returns when samples of the file are not what they were.
+var errChanged = errors.New("the file is not the one that was begun")
+
+// sample is the leaf (spec/WIRE.md §5.7) of a chunk of the file.
 type sample struct {
-	Offset int64  `json:"offset"`
+	Chunk  int    `json:"chunk"`
 	SHA256 string `json:"sha256"`
 }
 
-const (
-	samples     = 16
-	sampleBytes = 64 << 10
-)
+const samples = 16
 
 // beginTransfer returns what is remembered of the transfer, or remembers a new one. resumed tells which.
 func (a *app) beginTransfer(server, name, file, how string, opts *client.PutOptions) (t *begunPut, resumed bool, err error) {
@@ -62,13 +74,13 @@ func (a *app) beginTransfer(server, name, file, how string, opts *client.PutOpti
 		return nil, false, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, false, err
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, false, os.NewSyscallError("fstat", err)
 	}
-	now := begunPut{Server: server, Name: name, Size: info.Size(), Time: info.ModTime().UnixNano()}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		now.Device, now.Inode = uint64(st.Dev), uint64(st.Ino)
+	now := begunPut{
+		Server: server, Name: name, Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Time: st.Mtim.Nano(), Change: st.Ctim.Nano(),
+		file: file, chunk: opts.ChunkBytes,
 	}
 	level := -1
 	if opts.Level != nil {
@@ -88,15 +100,21 @@ func (a *app) beginTransfer(server, name, file, how string, opts *client.PutOpti
 	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %d", server, name, now.Device, now.Inode))
 	now.path = filepath.Join(dir, hex.EncodeToString(key[:16])+".json")
-	if old := readTransfer(now.path); old != nil && old.same(&now, f) {
-		old.path = now.path
+	if old := readTransfer(now.path); old != nil && old.same(&now) {
+		old.path, old.file, old.chunk = now.path, now.file, now.chunk
+		if now.Whole == "" {
+			old.checked = make(chan error, 1)
+			go func() { old.checked <- old.compare() }() // while what is missing is on its way: confirm waits for it
+		}
 		return old, true, nil
 	}
 	rand.Read(now.ID[:])
-	if err := now.take(f); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, err
 	}
-	return &now, false, now.write(dir)
+	now.sampled = make(chan error, 1)
+	go func() { now.sampled <- now.remember(dir) }() // while the first chunks are on their way
+	return &now, false, nil
 }
 
 // stateDir is where transfers are remembered (XDG Base Directory Specification).
@@ -121,42 +139,95 @@ func readTransfer(path string) *begunPut {
 	return &t
 }
 
-// same tells that the transfer was of the file that f is now.
-func (t *begunPut) same(now *begunPut, f *os.File) bool {
+// same tells that the transfer was of the file that is there now, as far as the system says.
+func (t *begunPut) same(now *begunPut) bool {
 	if t.Server != now.Server || t.Name != now.Name || t.Options != now.Options ||
-		t.Device != now.Device || t.Inode != now.Inode || t.Size != now.Size || t.Time != now.Time {
+		t.Device != now.Device || t.Inode != now.Inode || t.Size != now.Size || t.Time != now.Time || t.Change != now.Change {
 		return false
 	}
-	if now.Whole != "" {
-		return t.Whole == now.Whole
-	}
-	for _, s := range t.Samples {
-		if digest, err := digestAt(f, s.Offset); err != nil || digest != s.SHA256 {
-			return false
-		}
-	}
-	return true
+	return now.Whole == "" || t.Whole == now.Whole
 }
 
-// take notes samples of the file: its beginning, its end and random places.
-func (t *begunPut) take(f *os.File) error {
-	last := max(0, t.Size-sampleBytes)
-	for i := range samples {
-		off := last
-		if i > 0 && last > 0 {
-			n, err := rand.Int(rand.Reader, big.NewInt(last))
-			if err != nil {
-				return err
-			}
-			off = n.Int64()
-		}
-		digest, err := digestAt(f, off)
-		if err != nil {
-			return err
-		}
-		t.Samples = append(t.Samples, sample{Offset: off, SHA256: digest})
+// compare makes the leaves of the samples again.
+func (t *begunPut) compare() error {
+	chunks := make([]int, len(t.Samples))
+	for i, s := range t.Samples {
+		chunks[i] = s.Chunk
 	}
-	return nil
+	found, err := leavesOf(t.file, t.chunk, chunks)
+	if err == nil && !slices.Equal(found, t.Samples) {
+		err = errChanged
+	}
+	return err
+}
+
+// confirm tells that a transfer that was taken up is of the file as it was. It implements client.PutOptions.Confirm.
+func (t *begunPut) confirm() error {
+	if !t.asked && t.checked != nil {
+		t.verdict = <-t.checked
+	}
+	t.asked = true
+	return t.verdict
+}
+
+// remember takes samples of the file and writes down what is begun.
+func (t *begunPut) remember(dir string) (err error) {
+	if t.Samples, err = leavesOf(t.file, t.chunk, nil); err != nil {
+		return err
+	}
+	return t.write(dir)
+}
+
+// settled waits until the transfer is remembered, or cannot be.
+func (t *begunPut) settled() error {
+	if t.sampled == nil {
+		return nil
+	}
+	err := <-t.sampled
+	t.sampled = nil
+	return err
+}
+
+// leavesOf returns the leaves of chunks of a .npy file; of random ones when chunks is nil.
+func leavesOf(file string, size int, chunks []int) ([]sample, error) {
+	workers := min(runtime.GOMAXPROCS(0), samples)
+	sources := make([]*client.NPYFile, workers)
+	for i := range sources {
+		n, err := client.OpenNPY(file)
+		if err != nil {
+			return nil, err
+		}
+		defer n.Close()
+		sources[i] = n
+	}
+	dtype, shape, order := sources[0].Describe()
+	grid, err := array.NewGrid(shape, array.DefaultCell(shape, order, dtype.ItemSize(), size), order)
+	if err != nil {
+		return nil, err
+	}
+	if chunks == nil {
+		chunks = mathrand.Perm(grid.Len())[:min(samples, grid.Len())]
+	}
+	found := make([]sample, len(chunks))
+	failures := make([]error, workers)
+	var running sync.WaitGroup
+	for w, src := range sources {
+		running.Go(func() {
+			buf := make([]byte, grid.CellElements()*dtype.ItemSize())
+			for i := w; i < len(chunks) && failures[w] == nil; i += workers {
+				if chunks[i] < 0 || chunks[i] >= grid.Len() {
+					failures[w] = fmt.Errorf("chunk %d of %d", chunks[i], grid.Len())
+					return
+				}
+				var data []byte
+				data, failures[w] = src.Cell(grid, chunks[i], buf)
+				leaf := sha256.Sum256(data)
+				found[i] = sample{Chunk: chunks[i], SHA256: hex.EncodeToString(leaf[:])}
+			}
+		})
+	}
+	running.Wait()
+	return found, errors.Join(failures...)
 }
 
 // digestOf is the SHA-256 of a whole file.
@@ -168,21 +239,8 @@ func digestOf(f *os.File) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func digestAt(f *os.File, off int64) (string, error) {
-	buf := make([]byte, sampleBytes)
-	n, err := f.ReadAt(buf, off)
-	if n == 0 && err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(buf[:n])
-	return hex.EncodeToString(sum[:]), nil
-}
-
 // write remembers the transfer, whole or not at all.
 func (t *begunPut) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
 	text, err := json.Marshal(t)
 	if err != nil {
 		return err
@@ -194,14 +252,23 @@ func (t *begunPut) write(dir string) error {
 	return os.Rename(temp, t.path)
 }
 
-// renew gives the transfer another id.
+// renew gives the transfer another id, and takes other samples.
 func (t *begunPut) renew() error {
+	if err := t.settled(); err != nil {
+		return err
+	}
 	rand.Read(t.ID[:])
-	return t.write(filepath.Dir(t.path))
+	return t.remember(filepath.Dir(t.path))
 }
+
+// leaves is the file of what is known of chunks. With resumeVerify the file was read as a whole, and is as it was.
+func (t *begunPut) leaves() string { return strings.TrimSuffix(t.path, ".json") + ".leaves" }
 
 // end forgets the transfer.
 func (t *begunPut) end() error {
+	if err := removeLeaves(t.leaves()); err != nil {
+		return err
+	}
 	if err := os.Remove(t.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"ndferry/array"
+	"ndferry/client"
 	"ndferry/internal/worker"
 	"ndferry/store/dir"
+	"ndferry/store/mem"
 )
 
 // line leads to a server and breaks its first connection after limit bytes.
@@ -118,7 +120,8 @@ func TestPutGoesOn(t *testing.T) {
 	for _, c := range []struct {
 		name, flag string
 		change     bool
-		secret     bool  // the change is not seen by the times of the file
+		secret     bool  // the change is not seen by the time of the file
+		leaf       bool  // a sample is not what it was
 		most       int64 // bytes sent by the second command
 	}{
 		{name: "goes on", flag: "--resume=auto", most: size/2 + 2<<20},
@@ -127,6 +130,8 @@ func TestPutGoesOn(t *testing.T) {
 		{name: "verify", flag: "--resume=verify", most: size/2 + 2<<20},
 		{name: "verify finds a change", flag: "--resume=verify", change: true, secret: true, most: size + 1<<20},
 		{name: "changed", flag: "--resume=auto", change: true, most: size + 1<<20},
+		{name: "changed, and its time set back", flag: "--resume=auto", change: true, secret: true, most: size + 1<<20},
+		{name: "a leaf differs", flag: "--resume=auto", leaf: true, most: size*3/2 + 2<<20}, // it is found while what is missing is sent
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			stop := start()
@@ -145,6 +150,9 @@ func TestPutGoesOn(t *testing.T) {
 			defer start()()
 			if c.change {
 				change(t, file, text, c.secret)
+			}
+			if c.leaf {
+				spoilLeaf(t, filepath.Join(tmp, "state", "ndferry"))
 			}
 			if code, said := put(); code != ExitOK {
 				t.Fatalf("exit code %d: %s", code, said)
@@ -190,5 +198,95 @@ func change(t *testing.T, file string, text []byte, secret bool) {
 	}
 	if err := os.Chtimes(file, time.Time{}, info.ModTime()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// spoilLeaf changes one of the 16 leaves that are remembered.
+func spoilLeaf(t *testing.T, dir string) {
+	t.Helper()
+	b := begun(t, dir)
+	if len(b.Samples) != samples {
+		t.Fatalf("%d samples", len(b.Samples))
+	}
+	b.Samples[samples-1].SHA256 = b.Samples[0].SHA256
+	if err := b.write(dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// begun reads the one transfer that is remembered.
+func begun(t *testing.T, dir string) *begunPut {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(list) != 1 {
+		t.Fatalf("remembered: %v, error %v", list, err)
+	}
+	b := readTransfer(list[0])
+	if b == nil {
+		t.Fatalf("nothing is remembered in %s", list[0])
+	}
+	b.path = list[0]
+	return b
+}
+
+// TestPutStoredBefore loses the receipt of a put, and the array afterwards: the same command gets the receipt and warns.
+func TestPutStoredBefore(t *testing.T) {
+	tmp := t.TempDir()
+	file, socket := filepath.Join(tmp, "x.npy"), filepath.Join(tmp, "s")
+	if err := os.WriteFile(file, npyText(t, false), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := worker.New(mem.New(mem.Config{}), worker.Config{Log: slog.New(slog.DiscardHandler)})
+	go srv.Serve(ln)
+	defer srv.Shutdown(t.Context())
+	l := newLine(t, socket, getSize/2)
+	env := func(key string) (string, bool) { return filepath.Join(tmp, "state"), key == "XDG_STATE_HOME" }
+	put := func() (int, string) {
+		var errs bytes.Buffer
+		code := run(context.Background(), []string{"put", file, "a", "--addr", "unix://" + l.Addr().String(), "--chunk", "256KiB", "--retries", "0"}, nil, io.Discard, &errs, env)
+		return code, errs.String()
+	}
+	if code, said := put(); code == ExitOK {
+		t.Fatalf("a put over a line that broke: %s", said)
+	}
+	dir := filepath.Join(tmp, "state", "ndferry")
+	b := begun(t, dir)
+	c, err := client.Dial(t.Context(), "unix://"+socket, client.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	src, err := client.OpenNPY(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	opts := client.PutOptions{ID: b.ID, ChunkBytes: 256 << 10, Resume: true}
+	for _, says := range []string{"it was deleted since", "another one took its name"} {
+		if _, err := c.PutFrom(t.Context(), "a", src, opts); err != nil { // the receipt comes, and is lost with this process
+			t.Fatal(err)
+		}
+		if err := c.Delete(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		if says != "it was deleted since" {
+			if _, err := c.PutFrom(t.Context(), "a", src, client.PutOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if code, said := put(); code != ExitOK || !strings.Contains(said, says) {
+			t.Errorf("exit code %d: %s; %q was expected", code, said, says)
+		}
+		b.path = filepath.Join(dir, filepath.Base(b.path))
+		if err := b.write(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.PutFrom(t.Context(), "a", src, client.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

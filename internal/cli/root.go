@@ -54,8 +54,10 @@ func newRoot(a *app) *cobra.Command {
 		newSendCmd(a),
 		newServeCmd(a),
 		newStatCmd(a),
+		newStatusCmd(a),
 		newVerifyCmd(a),
 		newVersionCmd(a),
+		newWorkerCmd(a),
 	)
 	root.SetHelpCommand(newHelpCmd())
 	root.InitDefaultHelpCmd()

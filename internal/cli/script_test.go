@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"ndferry/array"
+	"ndferry/internal/control"
 )
 
 // The scripts of testdata/script are the documentation of the command line by
@@ -36,6 +38,8 @@ import (
 //	waitfor FILE                      waits until a file exists that FILE, a pattern, matches
 //	freeport VAR                      sets VAR to 127.0.0.1 and a TCP port that is free now
 //	ismode FILE MODE                  fails unless FILE has these permissions
+//	worker N SIGNAL                   sends KILL, STOP, CONT or TERM to a worker of the server whose control socket is the default one
+//	workers STATE...                  waits until the workers are in these states, with no connection
 //
 // and these programs:
 //
@@ -56,10 +60,12 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"waitfor":  scriptCommand("waitfor FILE", 1, 1, waitForFile),
 	"freeport": scriptCommand("freeport VAR", 1, 1, findPort),
 	"ismode":   scriptCommand("ismode FILE MODE", 2, 2, checkMode),
+	"worker":   scriptCommand("worker N SIGNAL", 2, 2, signalWorker),
+	"workers":  scriptCommand("workers STATE...", 1, 9, awaitWorkers),
 }
 
 var scriptPrograms = map[string]func(){
-	"ndferry":     func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv)) },
+	"ndferry":     func() { plantStep(); os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv)) },
 	"waitsignals": waitSignals,
 	"asnobody":    asNobody,
 	"slowput":     slowPut,
@@ -84,6 +90,7 @@ func TestScripts(t *testing.T) {
 			// Every script has a socket of its own.
 			e.Setenv("SOCK", "unix://"+filepath.Join(e.WorkDir, "sock"))
 			e.Setenv("NDFERRY_ADDR", e.Getenv("SOCK"))
+			e.Setenv("XDG_RUNTIME_DIR", e.WorkDir) // where the control socket is
 			return nil
 		},
 		Cmds: scriptCommands,
@@ -244,6 +251,52 @@ func checkMode(ts *testscript.TestScript, args []string) error {
 		err = fmt.Errorf("%s has mode %04o", args[0], info.Mode().Perm())
 	}
 	return err
+}
+
+// askStatus asks the script's server how it does.
+func askStatus(ts *testscript.TestScript) (s serverStatus, err error) {
+	path := control.DefaultPath(func(name string) (string, bool) { return ts.Getenv(name), true })
+	return s, control.Ask(context.Background(), path, "status", &s)
+}
+
+func signalWorker(ts *testscript.TestScript, args []string) error {
+	s, err := askStatus(ts)
+	if err != nil {
+		return err
+	}
+	signals := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT, "TERM": syscall.SIGTERM}
+	for _, w := range s.Workers {
+		if strconv.Itoa(w.Worker) != args[0] || w.PID == 0 || signals[args[1]] == 0 {
+			continue
+		}
+		if err := syscall.Kill(w.PID, signals[args[1]]); err != nil || args[1] != "KILL" {
+			return err
+		}
+		for n := s; err == nil && n.Workers[w.Worker-1].PID == w.PID; { // until the server knows
+			n, err = askStatus(ts)
+		}
+		return err
+	}
+	return fmt.Errorf("no worker %s, or no signal %s: %+v", args[0], args[1], s.Workers)
+}
+
+func awaitWorkers(ts *testscript.TestScript, args []string) error {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		s, err := askStatus(ts)
+		if err != nil {
+			return err
+		}
+		var states []string
+		for _, w := range s.Workers {
+			states = append(states, w.State)
+		}
+		if s.Connections == 0 && slices.Equal(states, args) {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the workers are %q, with %d connections", states, s.Connections)
+		}
+	}
 }
 
 // asNobody is the program "asnobody". The tests may run as root, whom no

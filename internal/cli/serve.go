@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ndferry/client"
+	"ndferry/internal/master"
 	"ndferry/internal/session"
 	"ndferry/internal/worker"
 	"ndferry/store/open"
@@ -32,7 +34,9 @@ type serveFlags struct {
 	store    string
 	memLimit sizeValue
 	listen   []string
-	workers  int
+	workers  workersValue
+	dispatch string
+	control  controlValue
 	drain    time.Duration
 	mode     modeValue
 	insecure bool
@@ -43,7 +47,7 @@ type serveFlags struct {
 }
 
 func newServeCmd(a *app) *cobra.Command {
-	flags := serveFlags{mode: 0o600}
+	flags := serveFlags{mode: 0o600, workers: autoWorkers}
 	cmd := &cobra.Command{
 		Use:   "serve --store DIR|mem:",
 		Short: "Run a server",
@@ -52,6 +56,12 @@ memory. One server may have a directory open. When the server is ready it
 writes one line to standard output, with the real port for a port 0; log lines
 go to standard error. SIGTERM and SIGINT let what is in flight finish within
 the time of --drain; a second one ends the server at once.
+
+A directory is served by worker processes: this one accepts connections, passes
+each to a worker and starts a worker again that has ended. A transfer belongs
+to one worker; a connection that asks another one for it is passed on. When
+this process dies its workers finish what they have within the time of --drain.
+'ndferry status' tells how all of them do, on the socket of --control.
 
 Nobody is authenticated yet: whoever reaches a TCP address may read, replace
 and remove every array. An address that other machines could reach needs
@@ -66,7 +76,9 @@ Limits: ` + worker.LimitsHelp + `.`,
 	cmd.Flags().StringVar(&flags.store, "store", "", "where arrays are kept: a directory, or mem: for memory")
 	cmd.Flags().Var(&flags.memLimit, "mem-limit", "most that arrays in mem: may take; 0B is half of the machine's memory")
 	cmd.Flags().StringArrayVar(&flags.listen, "listen", []string{client.DefaultAddr}, "`ADDR` to listen on; may be repeated")
-	cmd.Flags().IntVar(&flags.workers, "workers", 0, "worker processes; only 0, none besides this one, is known yet")
+	cmd.Flags().Var(&flags.workers, "workers", "worker processes; 0 serves in this one; auto is one for each processor, and 0 for mem:")
+	cmd.Flags().StringVar(&flags.dispatch, "dispatch", master.RoundRobin, "which worker gets a connection: round-robin or least-loaded")
+	addControlFlag(cmd, &flags.control)
 	cmd.Flags().DurationVar(&flags.drain, "drain", 30*time.Second, "how long what is in flight may take to finish at the end")
 	cmd.Flags().Var(&flags.mode, "socket-mode", "permission of Unix sockets")
 	cmd.Flags().Var(&flags.budget, "buffers", "most that arrays on their way to and from the store may take; 0B is a quarter of the machine's memory, at most 2 GiB")
@@ -93,8 +105,12 @@ func (f *serveFlags) check() ([]client.Addr, error) {
 		return nil, usageErrorf("serve: --store is missing: a directory, or mem: for memory")
 	case f.memLimit != 0 && f.store != "mem:":
 		return nil, usageErrorf("serve: --mem-limit is for --store mem:, not %s", f.store)
-	case f.workers != 0:
-		return nil, usageErrorf("serve: --workers %d: worker processes come in a later version; use 0", f.workers)
+	case f.workers > 0 && f.memory():
+		return nil, usageErrorf("serve: --workers %v: memory lives in one process, and its arrays with it; use 0, or a directory", &f.workers)
+	case f.workers > 0 && !canPass:
+		return nil, usageErrorf("serve: --workers %v: this system cannot pass connections between processes; use 0", &f.workers)
+	case f.dispatch != master.RoundRobin && f.dispatch != master.LeastLoaded:
+		return nil, usageErrorf("serve: --dispatch %q: want %s or %s", f.dispatch, master.RoundRobin, master.LeastLoaded)
 	case f.driver != "" && f.driver != worker.LoopDriver && f.driver != worker.GoroutineDriver:
 		return nil, usageErrorf("serve: --driver %q: want %s or %s", f.driver, worker.LoopDriver, worker.GoroutineDriver)
 	case f.conns < 0:
@@ -128,6 +144,9 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 	if flags.memLimit != 0 {
 		url = fmt.Sprintf("mem:?limit=%d", int64(flags.memLimit))
 	}
+	if n := flags.processes(); n > 0 {
+		return a.serveWorkers(ctx, flags, addrs, n)
+	}
 	st, err := open.Open(ctx, url)
 	if err != nil {
 		return storeError(flags.store, err)
@@ -142,15 +161,20 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 	if err != nil {
 		return err
 	}
+	started := a.now()
+	control, err := a.openControl(flags.control, func() any {
+		s := master.Status{Since: started, Connections: srv.Connections(), Accepted: srv.Accepted(), Workers: []master.WorkerStatus{}}
+		return statusOf(info, s)
+	})
+	if err != nil {
+		return errors.Join(err, closeAll(listeners))
+	}
+	defer control.Close()
 	failed := make(chan error, len(listeners))
 	for _, ln := range listeners {
 		go func() { failed <- srv.Serve(ln) }()
 	}
-	err = a.printResult(info, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "ndferry: serving %s on %s\n", info.Store, strings.Join(info.Listen, ", "))
-		return err
-	})
-	if err == nil {
+	if err = a.printServing(info); err == nil {
 		select {
 		case <-ctx.Done():
 		case err = <-failed:
@@ -164,13 +188,39 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 	return err
 }
 
+func (a *app) printServing(info serveInfo) error {
+	return a.printResult(info, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "ndferry: serving %s on %s\n", info.Store, strings.Join(info.Listen, ", "))
+		return err
+	})
+}
+
+func closeAll(listeners []net.Listener) (err error) {
+	for _, ln := range listeners {
+		err = errors.Join(err, ln.Close())
+	}
+	return err
+}
+
+// memory tells that the store is memory.
+func (f *serveFlags) memory() bool { return open.InMemory(f.store) }
+
+// processes is how many workers there are to be.
+func (f *serveFlags) processes() int {
+	switch {
+	case f.workers != autoWorkers:
+		return int(f.workers)
+	case f.memory() || !canPass:
+		return 0
+	}
+	return min(runtime.GOMAXPROCS(0), master.MaxWorkers)
+}
+
 // listen opens all listeners or none, and writes their addresses to info.
 func (a *app) listen(ctx context.Context, flags serveFlags, addrs []client.Addr, info *serveInfo) (listeners []net.Listener, err error) {
 	defer func() {
 		if err != nil {
-			for _, ln := range listeners {
-				ln.Close()
-			}
+			closeAll(listeners)
 		}
 	}()
 	var remote []string

@@ -62,12 +62,8 @@ func (s *Session) Next() (a Action, ok bool) {
 
 // send queues a control frame.
 func (s *Session) send(h wire.Header, message any) {
-	var payload []byte
-	if message != nil {
-		payload = wire.Encode(message)
-	}
 	urgent := h.Kind == wire.Pong || h.Kind == wire.Credit || h.Kind == wire.GoAway
-	s.push(Action{Do: Send, Segments: [][]byte{wire.AppendFrame(nil, h, payload)}, Urgent: urgent, Stream: h.Stream})
+	s.push(Action{Do: Send, Segments: [][]byte{wire.EncodeFrame(h, message)}, Urgent: urgent, Stream: h.Stream})
 }
 
 // fail ends the stream with an ERROR; on stream 0 it ends the connection.

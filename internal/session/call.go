@@ -29,7 +29,7 @@ func (s *Session) onCall(h wire.Header, b []byte) error {
 		if c.query.Limit == 0 || c.query.Limit > wire.MaxPage {
 			c.query.Limit = wire.MaxPage
 		}
-		op.Job, op.Query = jobs[h.Kind], c.query
+		op.Job, op.Query = jobs[h.Kind], &c.query
 	} else {
 		var m wire.NameMessage
 		if err := wire.Decode(b, &m); err != nil {

@@ -17,13 +17,21 @@ const (
 
 // checkpoint is what came since the last one. Writes of one upload may run side by side, and Sync beside none of them.
 type checkpoint struct {
-	gate sync.RWMutex // held for reading by a Write, for writing by a Sync
+	gate  sync.RWMutex // held for reading by a Write, for writing by a Sync
+	every int          // bytes; immutable
 
 	mu      sync.Mutex
 	at      time.Time // guarded by mu: of the last one, or of the beginning
 	bytes   int       // guarded by mu: written since
 	cells   int       // guarded by mu: written since
 	durable int       // guarded by mu: cells
+}
+
+// Checkpoint makes bytes the distance of checkpoints, unless it is 0. It comes before the first operation.
+func (e *Executor) Checkpoint(bytes int) {
+	if bytes > 0 {
+		e.every = bytes
+	}
 }
 
 // store writes a cell.
@@ -40,7 +48,7 @@ func (u *upload) checkpoint(ctx context.Context, n int, now time.Time) (durable 
 	defer p.mu.Unlock()
 	p.bytes += n
 	p.cells++
-	if !u.keep || p.bytes < checkpointBytes && now.Sub(p.at) < checkpointTime {
+	if !u.keep || p.bytes < p.every && now.Sub(p.at) < checkpointTime {
 		return 0, nil
 	}
 	// Cells that are written and not counted yet become durable with these, and are counted with the next checkpoint.

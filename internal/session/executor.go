@@ -25,6 +25,7 @@ type Executor struct {
 	held   atomic.Int64 // bytes of the pool
 
 	headerOnly bool // as Validate says; immutable after the first operation
+	every      int  // as Checkpoint says; likewise
 
 	mu      sync.Mutex
 	uploads map[uint32]*upload            // guarded by mu
@@ -52,7 +53,7 @@ type upload struct {
 // NewExecutor returns an executor over st. ctx ends what it waits for.
 func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 	return &Executor{
-		store: st, pool: pool, ctx: ctx, now: time.Now,
+		store: st, pool: pool, ctx: ctx, now: time.Now, every: checkpointBytes,
 		uploads: map[uint32]*upload{}, arrays: map[uint32]*reading{}, cancel: map[uint32]context.CancelFunc{},
 	}
 }
@@ -143,7 +144,7 @@ func (e *Executor) array(stream uint32) *reading {
 // Run does op. progress is called with what a Verify reports before its end.
 func (e *Executor) Run(op Operation, progress func(Result)) Result {
 	ctx, cancel := e.ctx, context.CancelFunc(nil)
-	if op.Job == Verify || op.Job == ReadCell || op.Job == List {
+	if op.Job == Verify || !e.store.Instant() && (op.Job == ReadCell || op.Job == List) {
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
 		e.mu.Lock()
@@ -196,40 +197,41 @@ func (e *Executor) Run(op Operation, progress func(Result)) Result {
 }
 
 func (e *Executor) begin(ctx context.Context, op Operation) Result {
-	compressed := len(op.Spec.Meta.Codecs) > 0
-	headerOnly := compressed && e.headerOnly && op.Spec.Digest != store.DigestSHA256
+	spec := *op.Spec
+	compressed := len(spec.Meta.Codecs) > 0
+	headerOnly := compressed && e.headerOnly && spec.Digest != store.DigestSHA256
 	if headerOnly {
-		op.Spec.Validated = store.Header
+		spec.Validated = store.Header
 	}
-	up, receipt, err := e.beginOwned(ctx, &op.Spec)
+	up, receipt, err := e.beginOwned(ctx, &spec)
 	if err != nil || receipt != nil {
 		return Result{Err: err, Receipt: receipt}
 	}
-	grid, err := op.Spec.Meta.Grid()
+	grid, err := spec.Meta.Grid()
 	if err != nil {
 		up.Discard()
 		return Result{Err: err}
 	}
-	size, err := op.Spec.Meta.CellBytes()
-	item, fillErr := op.Spec.Meta.FillBytes()
+	size, err := spec.Meta.CellBytes()
+	item, fillErr := spec.Meta.FillBytes()
 	if err := errors.Join(err, fillErr); err != nil {
 		up.Discard()
 		return Result{Err: err}
 	}
 	u := &upload{
-		id:         op.Spec.ID,
+		id:         spec.ID,
 		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, size: size, item: item,
-		sha256: op.Spec.Digest == store.DigestSHA256, keep: op.Spec.Resume,
+		sha256: spec.Digest == store.DigestSHA256, keep: spec.Resume,
 	}
-	u.host, u.spec = e, op.Spec
-	u.point.at = e.now()
+	u.host, u.spec = e, spec
+	u.point.at, u.point.every = e.now(), e.every
 	u.lender, _ = up.(store.Lender)
 	r := Result{Durable: up.Durable()}
 	u.untold(r.Durable)
 	e.mu.Lock()
 	e.uploads[op.Stream] = u
 	e.mu.Unlock()
-	e.owners.claim(op.Spec.ID, e, u)
+	e.owners.claim(spec.ID, e, u)
 	for _, d := range r.Durable {
 		u.point.durable += d.Count
 		if !u.sha256 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"syscall"
 
 	"ndferry/array"
 	"ndferry/store"
@@ -25,6 +26,10 @@ var codes = []struct {
 	{array.ErrUnsupportedDType, wire.CodeInvalid},
 	{context.Canceled, wire.CodeCancelled},
 	{fs.ErrPermission, wire.CodePermission},
+	{syscall.EROFS, wire.CodePermission},
+	{syscall.EMFILE, wire.CodeTemporary},
+	{syscall.ENFILE, wire.CodeTemporary},
+	{syscall.ENOMEM, wire.CodeTemporary},
 }
 
 // failureOf is what the peer is told of err.

@@ -196,7 +196,7 @@ func Import(cfg Config, mem Memory, now time.Time, blob []byte) (*Session, error
 	}
 	for _, fc := range f.Calls {
 		s.calls[fc.Stream] = &call{kind: fc.Kind, name: fc.Name, query: fc.Query}
-		s.submit(Operation{Job: jobs[fc.Kind], Stream: fc.Stream, Name: fc.Name, Query: fc.Query})
+		s.submit(Operation{Job: jobs[fc.Kind], Stream: fc.Stream, Name: fc.Name, Query: &fc.Query})
 	}
 	return s, nil
 }

@@ -201,7 +201,7 @@ func (s *Session) shutWhenQuiet(stream uint32, g *get) {
 
 // MetaMessage is what a client is told of an array.
 func MetaMessage(i *store.Info) wire.MetaMessage {
-	meta, err := i.Meta.AppendWire(nil)
+	meta, err := i.Meta.AppendWire(make([]byte, 0, 512))
 	if err != nil {
 		panic("session: metadata that was checked: " + err.Error())
 	}

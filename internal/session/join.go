@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -86,10 +87,10 @@ func (e *Executor) join(op Operation) Result {
 	u := e.owners.hosted(op.Spec.ID)
 	switch {
 	case u == nil:
-		return Result{Err: wire.Failf(wire.CodeTemporary, "transfer %x is not open in this process; send its cells on the connections that it has", op.Spec.ID[:])}
+		return Result{Err: e.elsewhere(op.Spec.ID)}
 	case u.host == e:
 		return Result{Err: fmt.Errorf("transfer %x is joined from its own connection: %w", op.Spec.ID[:], store.ErrInvalid)}
-	case !store.SameArray(&u.spec, &op.Spec):
+	case !store.SameArray(&u.spec, op.Spec):
 		return Result{Err: fmt.Errorf("transfer %x is joined with another description: %w", op.Spec.ID[:], store.ErrConflict)}
 	}
 	u.life.Lock()
@@ -116,6 +117,20 @@ func (e *Executor) join(op Operation) Result {
 		return Result{}
 	}
 	return u.recorded()
+}
+
+// elsewhere is the error of a join of a transfer that is not open in this process. It is a store.OwnedError too when the store knows in
+// which one it is.
+func (e *Executor) elsewhere(id store.ID) error {
+	var err error = wire.Failf(wire.CodeTemporary, "transfer %x is not open in this process; send its cells on the connections that it has", id[:])
+	if s, ok := e.store.(interface {
+		Owner(store.ID) *store.OwnedError
+	}); ok {
+		if owned := s.Owner(id); owned != nil {
+			err = errors.Join(err, owned)
+		}
+	}
+	return err
 }
 
 // leave ends the part that a joined connection has in an upload.

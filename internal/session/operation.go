@@ -32,17 +32,17 @@ type Operation struct {
 	ID     uint64
 	Job    Job
 	Stream uint32
-	Spec   store.Spec // Begin, Join
-	Cell   store.Cell // Write, ReadCell: the index; Write: the CRC32C of Data, already compared with the frame's
-	Data   []byte     // Write: the encoded cell
-	Raw    uint32     // Write: raw bytes of the cell
-	Lent   bool       // Write: Data is the upload's own memory
-	Free   bool       // Write: the cell's credit was granted again, because its memory is the upload's
-	Root   [32]byte   // Commit
+	Spec   *store.Spec // Begin, Join: not to be changed
+	Cell   store.Cell  // Write, ReadCell: the index; Write: the CRC32C of Data, already compared with the frame's
+	Data   []byte      // Write: the encoded cell
+	Raw    uint32      // Write: raw bytes of the cell
+	Lent   bool        // Write: Data is the upload's own memory
+	Free   bool        // Write: the cell's credit was granted again, because its memory is the upload's
+	Root   [32]byte    // Commit
 	Repeat store.Repeat
-	Takes  []string // ReadCell: features for cells that are not sent
-	Name   string   // Open, Stat, Delete, Verify
-	Query  wire.ListMessage
+	Takes  []string          // ReadCell: features for cells that are not sent
+	Name   string            // Open, Stat, Delete, Verify
+	Query  *wire.ListMessage // List
 }
 
 // Result is how an Operation ended.

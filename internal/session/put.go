@@ -66,7 +66,7 @@ func (s *Session) begin(stream uint32, p *put) {
 	if p.join {
 		job = Join
 	}
-	s.submit(Operation{Job: job, Stream: stream, Spec: p.spec})
+	s.submit(Operation{Job: job, Stream: stream, Spec: &p.spec})
 }
 
 // newPut reads the message of a PUT and checks all that needs no store.

@@ -14,6 +14,9 @@ type Config struct {
 	ReadAhead int           // cells read for a GET before the peer took them; default 3
 	Handshake time.Duration // time to the peer's HELLO; default 5 s
 	Validate  string        // of compressed cells, for the Executor: ValidateFull (default) or ValidateHeader
+
+	// Checkpoint, for the Executor, is how many bytes of a resumable PUT come before they are made durable; default 64 MiB.
+	Checkpoint int
 }
 
 // defaultWindow lets a cell of any size in while another is written, and keeps 16 MiB in hand while up to grantStep are owed.
@@ -111,6 +114,14 @@ func (s *Session) Greeted() bool { return s.greeted }
 
 // Idle tells that no operation is open.
 func (s *Session) Idle() bool { return len(s.puts)+len(s.gets)+len(s.calls) == 0 }
+
+// Alone tells that nothing is open but a PUT of the stream that waits for its upload, so that the session can go to the process that has
+// the upload by Export and Import: who asks has not told OnDone of the one operation.
+func (s *Session) Alone(stream uint32) bool {
+	p := s.puts[stream]
+	return p != nil && p.state == opening && p.moved == nil && s.greeted && !s.closed && !s.draining &&
+		len(s.puts) == 1 && len(s.gets)+len(s.calls) == 0 && len(s.ops) == 1 && len(s.tokens) == 0
+}
 
 // BadHeader is for a header that wire.ParseHeader refuses: it answers and closes.
 func (s *Session) BadHeader(err error) {

@@ -9,8 +9,10 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"ndferry/internal/handover"
 	"ndferry/internal/session"
 	"ndferry/wire"
 )
@@ -39,6 +41,11 @@ type conn struct {
 	ticket  *ticket
 	started time.Time
 	tasks   sync.WaitGroup // worker and writer goroutines
+
+	meta      *handover.Meta            // immutable; of a connection that a master passed
+	leaving   atomic.Pointer[departure] // set with mu held; nil: it stays
+	inPayload bool                      // guarded by mu
+	departed  bool                      // guarded by mu; it is another worker's
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -46,6 +53,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.changed.L = &c.mu
 	c.ex = session.NewExecutor(s.ctx, s.store, &s.pool)
 	c.ex.Validate(s.cfg.Session.Validate)
+	c.ex.Checkpoint(s.cfg.Session.Checkpoint)
 	c.ex.Share(&s.owners, func() { nc.Close() })
 	c.ses = session.New(s.cfg.Session, c.ex, c.started)
 	return c
@@ -69,6 +77,9 @@ func (c *conn) serve() {
 
 // frame reads one frame and tells whether there may be another.
 func (c *conn) frame() bool {
+	if c.depart(nil) {
+		return false
+	}
 	head, err := c.in.Peek(1)
 	if err == nil && c.in.Buffered() < wire.HeaderSize {
 		c.deadline(time.Now().Add(c.srv.cfg.Frame))
@@ -76,6 +87,9 @@ func (c *conn) frame() bool {
 		c.deadline(time.Time{})
 	} else if err == nil {
 		head, err = c.in.Peek(wire.HeaderSize)
+	}
+	if c.leaving.Load() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) { // also when the session closes: then this says nothing
 		c.mu.Lock()
@@ -91,12 +105,20 @@ func (c *conn) frame() bool {
 		return false
 	}
 	h, err := wire.ParseHeader(head)
+	var raw [wire.HeaderSize]byte
+	copy(raw[:], head)
 	c.in.Discard(wire.HeaderSize)
 	if err == nil && h.Kind != wire.Chunk && h.Length > smallFrame {
 		c.srv.reserveUnread(int64(h.Length))
 		defer c.srv.unread.Release(int64(h.Length))
 	}
 	p, ok := c.header(h, err)
+	for ok && p.Verdict == session.Wait { // the connection is to leave
+		if c.depart(raw[:]) {
+			return false
+		}
+		p, ok = c.header(h, nil)
+	}
 	if !ok {
 		return false
 	}
@@ -106,6 +128,7 @@ func (c *conn) frame() bool {
 	crc, want, status, err := c.payload(h, p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.inPayload = false
 	switch {
 	case err == nil && p.Verdict == session.Skip:
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -129,7 +152,7 @@ func (c *conn) frame() bool {
 func (c *conn) deadline(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closing {
+	if !c.closing && c.leaving.Load() == nil {
 		c.nc.SetReadDeadline(t)
 	}
 }
@@ -145,7 +168,7 @@ func (c *conn) header(h wire.Header, err error) (session.Payload, bool) {
 	}
 	p := c.ses.OnHeader(h)
 	c.act()
-	for p.Verdict == session.Wait && !c.dead {
+	for p.Verdict == session.Wait && !c.dead && c.leaving.Load() == nil {
 		if p.Full {
 			c.srv.pool.Await(false, func() {
 				c.mu.Lock()
@@ -157,6 +180,7 @@ func (c *conn) header(h wire.Header, err error) (session.Payload, bool) {
 		p = c.ses.OnHeader(h)
 		c.act()
 	}
+	c.inPayload = h.Length > 0 && p.Verdict != session.Wait
 	return p, p.Verdict != session.Refuse && !c.dead && !c.ses.Closed()
 }
 
@@ -227,7 +251,7 @@ func (c *conn) actions() {
 				continue
 			}
 			if !c.working && c.ex.Quick(&a.Op) {
-				c.ses.OnDone(a.Op.ID, c.ex.Run(a.Op, nil))
+				c.done(a.Op, c.ex.Run(a.Op, nil))
 				continue
 			}
 			c.jobs = append(c.jobs, a.Op)
@@ -269,11 +293,12 @@ func (c *conn) work() {
 			c.mu.Unlock()
 		})
 		c.mu.Lock()
-		c.ses.OnDone(op.ID, r)
+		c.done(op, r)
 		c.act()
 	}
 	c.jobs = nil
 	c.working = false
+	c.changed.Broadcast()
 }
 
 func (c *conn) arm(at time.Time) {
@@ -319,6 +344,11 @@ func (c *conn) finish() {
 	c.mu.Lock()
 	if c.timer != nil {
 		c.timer.Stop()
+	}
+	if c.departed {
+		c.mu.Unlock()
+		c.ex.Close()
+		return
 	}
 	if c.dead {
 		c.out.drop(c.ses)

@@ -11,7 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,12 +30,7 @@ var (
 // TestGateKills kills the server process, and processes of clients, at random moments of transfers. Puts with retries
 // succeed, a command that is run again succeeds, and everything that was acknowledged is there.
 func TestGateKills(t *testing.T) {
-	tmp := t.TempDir()
-	binary := filepath.Join(tmp, "ndferry")
-	if out, err := exec.Command("go", "build", "-o", binary, "ndferry/cmd/ndferry").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v: %s", err, out)
-	}
-	k := &killer{t: t, binary: binary, store: filepath.Join(tmp, "store"), socket: filepath.Join(tmp, "s"), rng: rand.New(rand.NewPCG(*killSeed, 0))}
+	k := newKiller(t, *killSeed)
 	k.start()
 	defer func() { k.stop() }()
 	servers, clients, puts := 0, 0, 0
@@ -42,7 +40,7 @@ func TestGateKills(t *testing.T) {
 		puts += n
 	}
 	for round := range *killRounds {
-		clients += k.clientRound(tmp, round)
+		clients += k.clientRound(round)
 		puts++
 	}
 	if servers < *killRounds || clients < *killRounds/2 {
@@ -54,17 +52,31 @@ func TestGateKills(t *testing.T) {
 	}
 }
 
+// killer runs the program as a server, and kills it.
 type killer struct {
-	t                     *testing.T
-	binary, store, socket string
-	rng                   *rand.Rand
-	server                *exec.Cmd
+	t                          *testing.T
+	tmp, binary, store, socket string
+	args                       []string // of serve, besides store and socket
+	rng                        *rand.Rand
+	server                     *exec.Cmd
+	left                       []int // process groups of masters that were killed alone
+}
+
+func newKiller(t *testing.T, seed uint64) *killer {
+	t.Helper()
+	tmp := t.TempDir()
+	binary := filepath.Join(tmp, "ndferry")
+	if out, err := exec.Command("go", "build", "-o", binary, "ndferry/cmd/ndferry").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v: %s", err, out)
+	}
+	return &killer{t: t, tmp: tmp, binary: binary, store: filepath.Join(tmp, "store"), socket: filepath.Join(tmp, "s"), rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
 func (k *killer) start() {
 	k.t.Helper()
 	os.Remove(k.socket)
-	k.server = exec.Command(k.binary, "serve", "--store", k.store, "--listen", "unix://"+k.socket)
+	k.server = exec.Command(k.binary, append([]string{"serve", "--store", k.store, "--listen", "unix://" + k.socket, "--control", "none"}, k.args...)...)
+	k.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it is killed with its workers
 	if err := k.server.Start(); err != nil {
 		k.t.Fatal(err)
 	}
@@ -74,8 +86,41 @@ func (k *killer) start() {
 }
 
 func (k *killer) stop() {
+	for _, group := range append(k.left, k.server.Process.Pid) {
+		syscall.Kill(-group, syscall.SIGKILL)
+	}
+	k.server.Wait()
+	k.left = nil
+}
+
+// stopMaster kills the master alone. Its workers finish what they have, beside those of the next one.
+func (k *killer) stopMaster() {
 	k.server.Process.Kill()
 	k.server.Wait()
+	k.left = append(k.left, k.server.Process.Pid)
+}
+
+// stopWorker kills one worker, and tells whether there was one.
+func (k *killer) stopWorker() bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", k.server.Process.Pid))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	var workers []string
+	for _, thread := range threads {
+		if text, err := os.ReadFile(thread); err == nil { // the thread may be gone
+			workers = append(workers, strings.Fields(string(text))...)
+		}
+	}
+	if len(workers) == 0 {
+		return false
+	}
+	pid, err := strconv.Atoi(workers[k.rng.IntN(len(workers))])
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	syscall.Kill(pid, syscall.SIGKILL)
+	return true
 }
 
 func (k *killer) data(size int) client.Array {
@@ -134,16 +179,16 @@ func (k *killer) compare(group string, arrays []client.Array) {
 }
 
 // clientRound kills ndferry put at a random moment, and runs it again. It returns 1 when the first one did not end by itself.
-func (k *killer) clientRound(tmp string, round int) (kills int) {
+func (k *killer) clientRound(round int) (kills int) {
 	a := k.data(64 << 20)
-	file := filepath.Join(tmp, fmt.Sprintf("k%d.npy", round))
+	file := filepath.Join(k.tmp, fmt.Sprintf("k%d.npy", round))
 	if err := os.WriteFile(file, append(array.AppendNPYHeader(nil, a.DType, a.Shape, false), a.Data...), 0o666); err != nil {
 		k.t.Fatal(err)
 	}
 	defer os.Remove(file)
 	command := func() *exec.Cmd {
 		cmd := exec.Command(k.binary, "put", file, fmt.Sprintf("c%d/0", round), "--digest", "sha256", "--chunk", "256KiB", "--addr", "unix://"+k.socket)
-		cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(tmp, "state"))
+		cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(k.tmp, "state"))
 		return cmd
 	}
 	first := command()

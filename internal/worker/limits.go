@@ -66,6 +66,7 @@ type admission struct {
 	mu      sync.Mutex
 	free    *sync.Cond         // on mu
 	open    int                // guarded by mu
+	entered uint64             // guarded by mu
 	strange int                // guarded by mu; from other hosts, that have not said HELLO
 	from    map[netip.Addr]int // guarded by mu; from other hosts
 	closed  bool               // guarded by mu
@@ -99,6 +100,8 @@ type ticket struct {
 	a       *admission
 	addr    netip.Addr // invalid: of this host
 	strange bool       // guarded by a.mu
+	shared  bool       // immutable; other processes may have copies of the descriptor
+	left    func()     // immutable; hears of the end; nil: nobody does
 }
 
 // enter claims a place for a connection from addr, host and port or anything else for one of this host; nil when there is none.
@@ -122,6 +125,7 @@ func (a *admission) enter(addr string) *ticket {
 		t.strange = true
 	}
 	a.open++
+	a.entered++
 	return t
 }
 
@@ -140,6 +144,9 @@ func (t *ticket) greeted() {
 
 // leave gives the place back.
 func (t *ticket) leave() {
+	if t.left != nil {
+		defer t.left() // when there is room for the next one
+	}
 	t.greeted()
 	t.a.mu.Lock()
 	defer t.a.mu.Unlock()

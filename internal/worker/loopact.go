@@ -182,6 +182,9 @@ func (lc *loopConn) progressOf(op session.Operation) func(session.Result) {
 
 func (lc *loopConn) done(op session.Operation, r session.Result) {
 	lc.running--
+	if lc.leaves(op, r) {
+		return
+	}
 	lc.ses.OnDone(op.ID, r)
 	lc.changed()
 }

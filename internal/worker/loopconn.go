@@ -5,7 +5,10 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ndferry/evloop"
+	"ndferry/internal/handover"
 	"ndferry/internal/session"
 	"ndferry/wire"
 )
@@ -64,6 +67,8 @@ type loopConn struct {
 	greeted bool
 	closing bool // the session has closed
 	dead    bool // the connection has
+
+	meta *handover.Meta // of a connection that a master passed
 }
 
 func newLoopConn(d *loopDriver, t *ticket) *loopConn {
@@ -72,6 +77,7 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 	lc.stall = watchdog{period: d.srv.cfg.Stall, want: 1, late: func() { lc.c.Abort(evloop.ErrTimeout) }}
 	lc.ex = session.NewExecutor(d.srv.ctx, d.srv.store, &d.srv.pool)
 	lc.ex.Validate(d.srv.cfg.Session.Validate)
+	lc.ex.Checkpoint(d.srv.cfg.Session.Checkpoint)
 	lc.ex.Share(&d.srv.owners, func() {
 		_ = d.loop.Post(func() {
 			if lc.c != nil {
@@ -294,7 +300,10 @@ func (lc *loopConn) drain(force bool) {
 }
 
 // Close implements evloop.Handler: the descriptor goes, what runs ends by itself.
-func (lc *loopConn) Close(_ *evloop.Conn, err error) {
+func (lc *loopConn) Close(c *evloop.Conn, err error) {
+	if lc.ticket.shared {
+		_ = unix.Shutdown(c.FD(), unix.SHUT_RDWR)
+	}
 	if err != nil && !lc.closing && !errors.Is(err, net.ErrClosed) {
 		lc.d.srv.cfg.Log.Debug("connection broke", "err", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ndferry/internal/session"
@@ -24,7 +25,8 @@ type Config struct {
 	Memory  int64         // bytes of cells and messages on their way to and from the store; default DefaultMemory()
 	Conns   int           // connections at once; more wait to be accepted; default DefaultConns()
 
-	PerAddress int // connections at once from one address that is not of this host; more are closed; default DefaultPerAddress
+	Owner      string // what this process is called in the store, by OwnerName; empty: it serves alone
+	PerAddress int    // connections at once from one address that is not of this host; more are closed; default DefaultPerAddress
 }
 
 // Drivers that Config names.
@@ -70,6 +72,7 @@ type Server struct {
 	admit  *admission
 
 	owners session.Owners
+	master atomic.Pointer[master] // nil: this process accepts by itself
 
 	ctx    context.Context // ends when Shutdown gives up waiting
 	cancel context.CancelFunc
@@ -162,20 +165,25 @@ func (s *Server) ServeConn(nc net.Conn) {
 		nc.Close()
 		return
 	}
-	s.done.Add(1)
 	if pollable(nc) && s.looping() {
 		if fd, ok := descriptor(nc); ok {
 			lc := newLoopConn(s.loops.least(), t)
 			s.conns[lc] = struct{}{}
+			s.done.Add(1)
 			s.mu.Unlock()
 			lc.d.adopt(fd, lc)
 			return
 		}
 	}
 	defer s.mu.Unlock()
-	c := newConn(s, nc)
+	s.start(newConn(s, nc), t)
+}
+
+// start drives a connection by goroutines. Called with mu held.
+func (s *Server) start(c *conn, t *ticket) {
 	c.ticket = t
 	s.conns[c] = struct{}{}
+	s.done.Add(1)
 	go func() {
 		c.serve()
 		s.forget(c, t)
@@ -238,6 +246,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.cancel()
 	<-finished
 	return ctx.Err()
+}
+
+// Connections returns how many there are.
+func (s *Server) Connections() int {
+	s.admit.mu.Lock()
+	defer s.admit.mu.Unlock()
+	return s.admit.open
+}
+
+// Accepted returns how many connections there were so far.
+func (s *Server) Accepted() uint64 {
+	s.admit.mu.Lock()
+	defer s.admit.mu.Unlock()
+	return s.admit.entered
 }
 
 // reserveUnread waits until a control frame of n bytes may be received.

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"ndferry/array"
 	"ndferry/client"
 	"ndferry/store"
@@ -23,8 +21,6 @@ import (
 	"ndferry/store/mem"
 	"ndferry/wire"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // drivers are what every test of a conversation runs under.
 var drivers = []string{LoopDriver, GoroutineDriver}

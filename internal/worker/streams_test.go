@@ -96,6 +96,73 @@ func TestStreamsBreak(t *testing.T) {
 	})
 }
 
+// TestStreamsWithoutRetries cuts connections besides the first: the others carry on, though nothing may be retried.
+func TestStreamsWithoutRetries(t *testing.T) {
+	eachDriver(t, func(t *testing.T, driver string) {
+		_, addr := serve(t, mem.New(mem.Config{}), Config{Driver: driver})
+		a := randomArray(t, 4<<20)
+		cuts := int64(0)
+		for seed := range uint64(8) {
+			whole := newCutter(t, addr[len("unix://"):], seed, 0, 1)
+			c := dialThrough(t, whole)
+			whole.mu.Lock()
+			whole.left, whole.most = 3, 512<<10 // of the next three connections
+			whole.mu.Unlock()
+			r, err := c.Put(t.Context(), "a", a, client.PutOptions{Streams: 4, ChunkBytes: 64 << 10})
+			if err != nil || r.Cells != 64 {
+				t.Fatalf("seed %d: receipt %+v, error %v", seed, r, err)
+			}
+			if c.Err() != nil {
+				t.Errorf("seed %d: the first connection is closed: %v", seed, c.Err())
+			}
+			cuts += whole.cuts.Load()
+			got, err := c.Get(t.Context(), "a", client.GetOptions{})
+			if err != nil || !bytes.Equal(got.Data, a.Data) {
+				t.Errorf("seed %d: what comes back is another array: %v", seed, err)
+			}
+		}
+		if cuts < 8 {
+			t.Errorf("%d cuts in 8 transfers", cuts)
+		}
+	})
+}
+
+// TestStreamsReplaced replaces an array by another while it is read over several connections: what comes is one of them.
+func TestStreamsReplaced(t *testing.T) {
+	eachDriver(t, func(t *testing.T, driver string) {
+		for name, open := range stores {
+			t.Run(name, func(t *testing.T) {
+				_, addr := serve(t, open(t), Config{Driver: driver})
+				a, b := randomArray(t, 4<<20), randomArray(t, 4<<20)
+				for i := range b.Data {
+					b.Data[i] ^= 0xff
+				}
+				put := func(x client.Array) {
+					if _, err := dial(t, addr).Put(t.Context(), "a", x, client.PutOptions{ChunkBytes: 64 << 10}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				put(a)
+				for at := range 8 { // cells that came before
+					c, seen := dial(t, addr), 0
+					got, err := c.Get(t.Context(), "a", client.GetOptions{Streams: 4, Retries: 100, Progress: func(int64, int64) {
+						if seen++; seen == 1+5*at {
+							put([]client.Array{b, a}[at%2])
+						}
+					}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !bytes.Equal(got.Data, a.Data) && !bytes.Equal(got.Data, b.Data) {
+						t.Errorf("replaced behind %d cells: a mixture", 1+5*at)
+					}
+					c.Close()
+				}
+			})
+		}
+	})
+}
+
 // dialThrough connects through c, which may cut what is tried.
 func dialThrough(t testing.TB, cut *cutter) *client.Client {
 	t.Helper()

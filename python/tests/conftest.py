@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,9 +120,11 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait for the line that says it is ready."""
-        command = [str(self.binary), "serve", "--store", self.url, "--listen", self.addr]
+        command = [str(self.binary), "serve", "--store", self.url, "--listen", self.addr, "--control", "none"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            )
         assert self.process.stdout
         if not self.process.stdout.readline():
             self.process.wait(20)
@@ -135,7 +138,8 @@ class Server:
         self._reap()
 
     def kill(self) -> None:
-        self.process.kill()
+        """Kill it with its workers."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
         self._reap()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,77 @@ def test_auto(memory: ndferry.Client) -> None:
     assert memory.put("a", np.zeros(0), link_rate=1e6).codec == "none"
 
 
+def five_kinds(n: int) -> dict[str, Any]:
+    """The kinds of data that codecs are judged by, n bytes each."""
+    rng = np.random.default_rng(5)
+    x = np.linspace(0, 10, n // 4)
+    side = int(n**0.5)
+    yy, xx = np.mgrid[0:side, 0:side] / side
+    picture = 127 + 60 * np.sin(9 * xx) * np.cos(7 * yy) + 40 * (xx > yy) + rng.normal(0, 1.5, (side, side))
+    return {
+        "smooth float32": (np.sin(x) + 0.2 * np.sin(11 * x)).astype(np.float32),
+        "noise float64": 1000.0 + rng.standard_normal(n // 8),
+        "counter int32": np.cumsum(rng.integers(0, 3, n // 4)).astype(np.int32),
+        "image uint8": np.clip(picture, 0, 255).astype(np.uint8),
+        "random": rng.integers(0, 256, n, dtype=np.uint8),
+    }
+
+
+def test_auto_on_a_slow_link(memory: ndferry.Client) -> None:
+    for kind, a in five_kinds(1 << 20).items():
+        best = 1.0
+        for (codec, level), shuffle in itertools.product((("lz4", 5), ("zstd", 1)), ("none", "byte", "bit")):
+            best = max(best, memory.put("a", a, codec=codec, level=level, shuffle=shuffle).ratio)
+        auto = memory.put("a", a, link_rate=1e6)
+        assert auto.ratio >= 0.9 * best, (kind, auto, best)
+        assert (auto.codec == "none") == (kind == "random"), (kind, auto)
+
+
+def test_chunks_are_coded_side_by_side(memory: ndferry.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads, ahead of the connection and behind it, and never more than is bounded."""
+    monkeypatch.setattr("ndferry._pipeline.threads", lambda: 2)
+    running, most, begun = 0, 0, 0
+    lock = threading.Lock()
+    pair = threading.Barrier(2)
+
+    def counted(work: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            nonlocal running, most, begun
+            with lock:
+                running, begun = running + 1, begun + 1
+                most = max(most, running)
+                first = begun <= 2
+            if first:
+                pair.wait(30)  # neither of the first two goes on before both run
+            try:
+                return work(*arguments)
+            finally:
+                with lock:
+                    running -= 1
+
+        return call
+
+    monkeypatch.setattr(Blosc, "encode", counted(Blosc.encode))
+    monkeypatch.setattr(_codec, "decode", counted(_codec.decode))
+    a = smooth("<f4", (1 << 20,))
+    memory.put("a", a, codec="lz4", chunks=(1 << 15,))
+    assert (most, begun, running) == (2, 32, 0)
+    most = begun = 0
+    assert same(memory.get("a"), a)
+    assert (most, begun, running) == (2, 32, 0)
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"codec": "blosclz"}, {"level": 10}, {"level": -1}, {"level": 5.0}, {"shuffle": "bytes"}, {"link_rate": 0}],
+    [
+        {"digest": "md5"},
+        {"codec": "blosclz"},
+        {"level": 10},
+        {"level": -1},
+        {"level": 5.0},
+        {"shuffle": "bytes"},
+        {"link_rate": 0},
+    ],
 )
 def test_what_is_refused_before_a_byte_is_sent(client: ndferry.Client, peer: Any, options: dict[str, Any]) -> None:
     with pytest.raises(ndferry.InvalidError):

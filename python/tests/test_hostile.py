@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import ndferry
-from test_core import CHUNKS, CONVERSATIONS, HELLO_FRAME, META, META_MESSAGE, frame
+from test_core import CHUNKS, CONVERSATIONS, HELLO, HELLO_FRAME, HELLO_MESSAGE, META, META_MESSAGE, frame
 
 Script = Callable[[socket.socket], None]
 
@@ -304,3 +304,23 @@ def test_the_default_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_timeouts_that_are_none(timeout: float) -> None:
     with pytest.raises(ndferry.InvalidError, match="timeout"):
         ndferry.connect(timeout=timeout)
+
+
+def test_newer_frames(tmp_path: Path) -> None:
+    """Frames of another layout, and a HELLO of newer versions: the error names both versions."""
+    layout = HELLO_FRAME[:3] + b"2" + HELLO_FRAME[4:]
+    versions = frame(HELLO, {**HELLO_MESSAGE, "versions": [2, 3]}, 0)
+    for i, (data, says) in enumerate(
+        (
+            (layout, "layout version '2', this package speaks version '1'"),
+            (versions, "versions 2 to 3 of the protocol, this package 1 to 1"),
+        )
+    ):
+        place = tmp_path / str(i)
+        place.mkdir()
+
+        def script(sock: socket.socket, data: bytes = data) -> None:
+            sock.sendall(data)
+
+        with serving(place, script) as addr, pytest.raises(ndferry.ProtocolError, match=says):
+            ndferry.connect(addr, timeout=20, retries=0)

@@ -70,10 +70,16 @@ func (u *upload) receipt(root [32]byte) store.Receipt {
 
 // finish makes the upload a whole, durable node: steps 1 to 3.
 func (u *upload) finish(receipt store.Receipt) error {
+	if err := u.fenced(); err != nil { // before anything is written over what another owner wrote
+		return err
+	}
 	c := commitBody{Receipt: encodeReceipt(receipt)}
 	if u.shard != nil {
 		var err error
 		if c.ShardSize, c.IndexCRC, err = u.writeIndex(); err != nil {
+			return err
+		}
+		if err := u.cutShard(c.ShardSize); err != nil {
 			return err
 		}
 		if err := u.settleFile(u.shard); err != nil {
@@ -100,6 +106,14 @@ func (u *upload) finish(receipt store.Receipt) error {
 		return err
 	}
 	return u.s.fs.SyncDir(u.path)
+}
+
+// cutShard takes away what lies behind the index: cells of before a crash, that came again and are shorter now.
+func (u *upload) cutShard(size int64) error {
+	if have, err := u.shard.Size(); err != nil || have <= size {
+		return err
+	}
+	return u.shard.Truncate(size)
 }
 
 // settleFile makes a file durable, unless the PUT asked not to wait for that.

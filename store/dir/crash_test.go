@@ -11,6 +11,7 @@ import (
 
 var (
 	crashRounds = flag.Int("crashes", 10, "disk images for each moment of a power cut")
+	crashImages = flag.Int("crash-images", 0, "go on until there were so many different ones")
 	crashSeed   = flag.Uint64("crash-seed", 1, "seed of TestPowerCut")
 )
 
@@ -27,8 +28,8 @@ func TestPowerCut(t *testing.T) {
 	}
 	images := map[[32]byte]bool{}
 	cuts, again := 0, 0
-	for n := 1; n <= whole.calls+1; n++ {
-		for round := range *crashRounds {
+	for round := 0; round < *crashRounds || len(images) < *crashImages; round++ {
+		for n := 1; n <= whole.calls+1; n++ {
 			random := rand.New(rand.NewPCG(*crashSeed, uint64(n)<<20|uint64(round)))
 			t.Run(fmt.Sprintf("%d/%d", n, round), func(t *testing.T) {
 				cuts++
@@ -37,7 +38,7 @@ func TestPowerCut(t *testing.T) {
 				}
 			})
 			if t.Failed() {
-				t.Fatalf("power cut before call %d, round %d: reproduce with -crashes %d -crash-seed %d", n, round, *crashRounds, *crashSeed)
+				t.Fatalf("power cut before call %d, round %d: reproduce with -crashes %d -crash-seed %d", n, round, round+1, *crashSeed)
 			}
 		}
 	}
@@ -77,7 +78,7 @@ func cutOnce(t *testing.T, n int, random *rand.Rand, images map[[32]byte]bool) (
 	if random.IntN(2) == 0 {
 		afterKill(t, y, disk)
 	}
-	keep := []float64{0, 0.5, 1, 0.9, 0.1}[random.IntN(5)]
+	keep := []float64{0, 0.5, 1, 0.9, 0.1, random.Float64(), random.Float64(), random.Float64()}[random.IntN(8)]
 	next, hash := disk.image(random, keep)
 	images[hash] = true
 	for random.IntN(3) == 0 {
@@ -101,6 +102,7 @@ func cutOnce(t *testing.T, n int, random *rand.Rand, images map[[32]byte]bool) (
 			}
 		}
 	}
+	y.check(true) // what was taken up is whole, too
 	for name, x := range y.acked {
 		if x == nil {
 			continue

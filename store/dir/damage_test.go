@@ -1,6 +1,8 @@
 package dir_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -234,16 +236,69 @@ func TestListLeavesDamagedOut(t *testing.T) {
 // TestNewerVersion gives the store a sidecar of a version to come.
 func TestNewerVersion(t *testing.T) {
 	p := newPatient(t, small(t, "d/x", 1))
-	newer := append([]byte(nil), p.files[".ndferry"]...)
-	newer[8] = 2
-	sum := crc32.Checksum(newer[:12], crc32.MakeTable(crc32.Castagnoli))
-	newer[12], newer[13], newer[14], newer[15] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
-	p.with(".ndferry", newer, func() {
+	p.with(".ndferry", newer(p.files[".ndferry"]), func() {
 		_, err := p.s.Open(t.Context(), "d/x")
-		if err == nil || errors.Is(err, store.ErrIntegrity) || !strings.Contains(err.Error(), "version 2") {
+		if err == nil || errors.Is(err, store.ErrIntegrity) || !strings.Contains(err.Error(), ".ndferry has format version 2 and this program reads version 1") {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// newer is a file of records with version 2 in its preamble.
+func newer(content []byte) []byte {
+	b := bytes.Clone(content)
+	b[8] = 2
+	binary.LittleEndian.PutUint32(b[12:], crc32.Checksum(b[:12], crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// TestNewerStore opens a store of which a file is of a newer version: the error names it, and the file stays what it is.
+func TestNewerStore(t *testing.T) {
+	x := small(t, "a/x", 1)
+	x.Resume = true
+	for _, c := range []struct {
+		file string
+		to   func([]byte) []byte
+		says string
+	}{
+		{"state/format", func([]byte) []byte { return []byte("ndferry store 2\n") }, `says "ndferry store 2\n" and this program knows "ndferry store 1\n"`},
+		{"state/receipts", newer, "receipts has format version 2 and this program reads version 1"},
+		{fmt.Sprintf("state/uploads/%x/.ndferry", x.ID[:]), newer, ".ndferry has format version 2 and this program reads version 1"},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			path := t.TempDir() + "/store"
+			s := open(t, path, dir.Config{Log: quiet})
+			small(t, "a/y", 2).Put(t, s)
+			u, _, err := s.Begin(t.Context(), x.Spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(u.Write(t.Context(), x.Info[1], x.Cells[1]), u.Sync(t.Context()), u.Close(), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			content, err := os.ReadFile(path + "/" + c.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content = c.to(content)
+			if err := os.WriteFile(path+"/"+c.file, content, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			s, err = dir.Open(path, dir.Config{Log: quiet})
+			if err == nil {
+				_, _, err = s.Begin(t.Context(), x.Spec)
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if err == nil || errors.Is(err, store.ErrIntegrity) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("error %v", err)
+			}
+			if left, err := os.ReadFile(path + "/" + c.file); err != nil || !bytes.Equal(left, content) {
+				t.Errorf("the file was changed, error %v", err)
+			}
+		})
+	}
 }
 
 func FuzzOpenNode(f *testing.F) {

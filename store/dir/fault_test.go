@@ -160,14 +160,16 @@ func (y *story) delete(name string) {
 	}
 }
 
-// interrupted writes two cells, goes away, and takes the upload up again.
+// interrupted writes two cells, with a checkpoint after each, goes away, and takes the upload up again.
 func (y *story) interrupted(name string) {
 	y.seed++
 	x := small(y.t, name, y.seed)
 	x.Resume = true
 	if u, _, err := y.s.Begin(y.t.Context(), x.Spec); err == nil {
-		_ = u.Write(y.t.Context(), x.Info[2], x.Cells[2])
-		_ = u.Sync(y.t.Context())
+		for _, i := range []int{2, 0} {
+			_ = u.Write(y.t.Context(), x.Info[i], x.Cells[i])
+			_ = u.Sync(y.t.Context())
+		}
 		_ = u.Close()
 	}
 	_, err := x.TryPut(y.t, y.s)

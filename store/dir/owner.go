@@ -116,6 +116,21 @@ func (u *upload) owned(journal File) error {
 	return &store.OwnedError{ID: u.spec.ID, Owner: owner.Owner, Epoch: owner.Epoch}
 }
 
+// Owner returns who took the upload of a transfer last, nil when there is no upload or it cannot be told. It does not ask whether that process lives.
+func (s *Store) Owner(id store.ID) *store.OwnedError {
+	file := uploadPath(id) + "/" + sidecarName
+	f, err := s.fs.OpenFile(file, false)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	owner, err := lastOwner(f, file)
+	if err != nil || owner.Owner == "" {
+		return nil
+	}
+	return &store.OwnedError{ID: id, Owner: owner.Owner, Epoch: owner.Epoch}
+}
+
 // lastOwner returns the last OWNER record of a journal, which may be one that is being appended to; as far as it could be read.
 func lastOwner(journal File, file string) (owner ownerBody, err error) {
 	size, err := journal.Size()

@@ -200,8 +200,11 @@ func (u *upload) reopen() (err error) {
 	if err := u.takeOver(side.owner); err != nil {
 		return err
 	}
-	// What a killed server appended may be in memory only: nothing is called durable before it is.
-	return u.syncNames()
+	// What a killed server appended may be in memory only: nothing is called durable before it is. A sync that fails spoils the upload.
+	if err := u.syncNames(); err != nil {
+		return errors.Join(err, u.moveAside())
+	}
+	return nil
 }
 
 // unusable makes a missing file an upload that cannot go on.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"ndferry/store"
 )
@@ -93,7 +95,9 @@ func (v *verification) shard() error {
 	at := 0
 	crc, err := v.side.layout.eachIndexBlock(v.side.table.span, func(want []byte) error {
 		have = append(have[:0], want...)
-		if _, err := v.node.shard.ReadAt(have, off); err != nil {
+		if _, err := v.node.shard.ReadAt(have, off); err != nil && !lost(err) {
+			return err
+		} else if err != nil {
 			v.report(v.shardFile(), -1, "the index cannot be read at offset %d: %v", off, err)
 		}
 		for i := 0; i+indexEntry <= len(want); i += indexEntry {
@@ -131,7 +135,9 @@ func (v *verification) cells() error {
 		data := buf[:e.length]
 		if e.length == 0 {
 			// The fill value: there are no bytes to check.
-		} else if err := v.read(i, data); err != nil {
+		} else if err := v.read(i, data); err != nil && !lost(err) {
+			return err
+		} else if err != nil {
 			v.report(v.shardFile(), i, "it cannot be read: %v", err)
 		} else if text := v.check(check, e, data); text != "" {
 			v.report(v.shardFile(), i, "%s", text)
@@ -144,6 +150,11 @@ func (v *verification) cells() error {
 		v.report(v.path+"/"+sidecarName, -1, "the leaves do not make the recorded root")
 	}
 	return nil
+}
+
+// lost tells that bytes cannot be read because they are not there or the disk has lost them, not because checking failed.
+func lost(err error) bool {
+	return errors.Is(err, store.ErrIntegrity) || errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO)
 }
 
 // check returns what is wrong with the bytes of a cell.

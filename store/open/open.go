@@ -70,6 +70,12 @@ func Lock(ctx context.Context, text string) (io.Closer, error) {
 	return dir.Lock(place.path)
 }
 
+// InMemory tells whether the text names memory, which lives in one process.
+func InMemory(text string) bool {
+	place, err := parse(text)
+	return err == nil && place.memory
+}
+
 func notShared(text string) error {
 	return fmt.Errorf("open: store %q: %w: memory lives in one process; several need a directory", text, store.ErrInvalid)
 }

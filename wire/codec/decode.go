@@ -1,15 +1,18 @@
 package codec
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/pierrec/lz4/v4"
+
+	"ndferry/wire/codec/unzstd"
 )
 
 // slack is room behind a decoded stream that lets decoders copy in wide steps.
-const slack = 64
+const slack = unzstd.Slack
 
 // Decoder decodes chunks and keeps tables and scratch memory from one to the
 // next. The zero value is ready. One goroutine at a time may use it.
@@ -17,7 +20,7 @@ type Decoder struct {
 	filtered []byte // shuffled block, as decompressed
 	planes   []byte // byte planes on the way from a bit shuffle
 	zlib     zlibDecoder
-	zstd     zstdDecoder
+	zstd     unzstd.Decoder
 }
 
 var decoders = sync.Pool{New: func() any { return new(Decoder) }}
@@ -117,9 +120,12 @@ func (d *Decoder) stream(dst, src []byte, name Name) error {
 	case Zlib:
 		n, err = d.zlib.decompress(dst, src)
 	case Zstd:
-		n, err = d.zstd.decompress(dst, src)
+		n, err = len(dst), d.zstd.Decode(dst, src)
 	default:
 		n, err = decodeBloscLZ(dst, src)
+	}
+	if errors.Is(err, unzstd.ErrDictionary) {
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %v: %v", ErrCorrupt, name, err)

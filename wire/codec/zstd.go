@@ -76,20 +76,3 @@ func (z *zstdEncoder) encoder(speed zstd.EncoderLevel, window int) *zstd.Encoder
 	}
 	return enc
 }
-
-// zstdDecoder decodes single frames within the room that it is given.
-type zstdDecoder struct{ dec *zstd.Decoder }
-
-func (z *zstdDecoder) decompress(dst, src []byte) (int, error) {
-	if z.dec == nil {
-		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
-			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(1<<31))
-		if err != nil {
-			panic("codec: zstd options: " + err.Error())
-		}
-		z.dec = dec
-	}
-	room := dst[:0:min(cap(dst), len(dst)+slack)]
-	out, err := z.dec.DecodeAll(src, room)
-	return len(out), err
-}

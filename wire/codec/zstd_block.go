@@ -131,7 +131,7 @@ func putBlockHeader(dst []byte, flags uint32, n int) {
 func (b *zstdBlocks) appendLiterals(dst []byte) []byte {
 	n := len(b.literals)
 	kind, body, single := uint64(zstdRaw), b.literals, false
-	if n > 32 {
+	if n > 32 && !looksFlat(b.literals) {
 		var out []byte
 		var err error
 		if single = n < 1024; single {
@@ -170,6 +170,30 @@ func (b *zstdBlocks) appendLiterals(dst []byte) []byte {
 		h >>= 8
 	}
 	return append(dst, body...)
+}
+
+// looksFlat reports whether a sample of many literals has all bytes alike
+// often, so that no code can be shorter than they are. Counting all of them,
+// as huff0 does, takes a third of the time that noise takes to encode. The
+// sample's chi-squared is 255 in the mean when they are, give or take 23; a
+// distribution that is told from it so rarely gains less than 0.2 %.
+func looksFlat(literals []byte) bool {
+	const pieces, piece, limit = 4, 1 << 10, 320
+	if len(literals) < 4*pieces*piece {
+		return false
+	}
+	var counts [256]uint32
+	for i := range pieces {
+		for _, c := range literals[i*(len(literals)/pieces):][:piece] {
+			counts[c]++
+		}
+	}
+	const mean = pieces * piece / 256
+	squares := uint32(0)
+	for _, n := range counts {
+		squares += (n - mean) * (n - mean)
+	}
+	return squares < limit*mean
 }
 
 // appendSequences writes the sequences section (RFC 8878, 3.1.1.3.2).

@@ -1,5 +1,8 @@
 /* The bare epoll echo loop that evloop is measured against: no limits, no
- * timers, no half close, a write that blocks is waited for. cloop PORT */
+ * timers, no half close, a write that blocks is waited for.
+ *
+ * cloop [PROCESSES] PORT: more than one share the port by SO_REUSEPORT, a
+ * listener each. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,9 +35,14 @@ static int echo(int fd) {
 }
 
 int main(int argc, char **argv) {
+	for (int i = argc > 2 ? atoi(argv[1]) : 1; i > 1; i--)
+		if (fork() == 0)
+			break;
 	int ln = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1, ep = epoll_create1(0);
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[argc - 1])), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	setsockopt(ln, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (argc > 2)
+		setsockopt(ln, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
 	setsockopt(ln, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	if (bind(ln, (struct sockaddr *)&a, sizeof a) || listen(ln, 4096)) {
 		perror("listen");

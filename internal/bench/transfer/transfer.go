@@ -31,7 +31,7 @@ func (r Round) Values() map[string]float64 {
 // warmups before what is measured: the second finds the memory of what the first has replaced.
 const warmups = 2
 
-// Measure connects to a server and puts and gets the array rounds times, after a warm-up. each is called after every round. The array
+// Measure connects to a server and puts and gets the array rounds times, after a warm-up, over put.Streams connections. each is called after every round. The array
 // is removed at the end.
 func Measure(ctx context.Context, addr string, a client.Array, put client.PutOptions, rounds int, each func(Round)) (err error) {
 	c, err := client.Dial(ctx, addr, client.Config{})
@@ -60,7 +60,7 @@ func Measure(ctx context.Context, addr string, a client.Array, put client.PutOpt
 			return err
 		}
 		middle := time.Now()
-		if _, err := c.Get(ctx, name, client.GetOptions{Into: into}); err != nil {
+		if _, err := c.Get(ctx, name, client.GetOptions{Into: into, Streams: put.Streams}); err != nil {
 			return err
 		}
 		end := time.Now()

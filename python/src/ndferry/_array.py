@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ndferry import _codec, _dtype
+from ndferry import _codec, _dtype, _memory
 from ndferry._errors import DTypeError, InvalidError, LimitError, ProtocolError, UnsupportedError
 from ndferry._wire import MAX_ARRAY_BYTES, MAX_AXES, MAX_CELL, MAX_CELLS, MIB, Bytes
 
@@ -86,6 +86,9 @@ class Layout:
     def empty(self) -> Array:
         """A new array of this layout, with whatever bytes it has."""
         if self.dtype.kind in "biufc" and self.same:
+            if self.nbytes >= _memory.LEAST:
+                flat = _memory.empty(self.nbytes).view(self.dtype)
+                return flat.reshape(self.stored_shape).transpose(invert(self.order))
             return np.empty(self.stored_shape, self.dtype).transpose(invert(self.order))
         make = np.empty if self.same else np.zeros
         # NumPy makes S1 of S0 and the native m8 of any m8 without a unit, but not inside of a structure.

@@ -13,12 +13,15 @@ import numpy.typing as npt
 from ndferry import _array, _dtype
 from ndferry._array import Array, Layout
 from ndferry._errors import InvalidError, ProtocolError
-from ndferry._wire import PIECE, Bytes
+from ndferry._wire import KIB, PIECE, SEND_PIECE, Bytes
 
 MAX_DAMAGES: Final = 8
 """Times that one cell is asked for again (spec/WIRE.md §5.2)."""
 
-_ZEROS: Final[Bytes] = np.zeros(PIECE, np.uint8)
+ONLY: Final = 64 * KIB
+"""Bytes of the largest array that is received without the machinery of many cells."""
+
+_ZEROS: Final[Bytes] = np.zeros(SEND_PIECE, np.uint8)
 _ZEROS.flags.writeable = False
 
 
@@ -34,17 +37,17 @@ class Source:
         self._bytes = np.empty(layout.cell_bytes, np.uint8) if flat is None else flat
 
     def pieces(self, cell: int) -> Generator[Bytes, None, None]:
-        """Runs of at most PIECE bytes that are the cell. Until the next call they may be read."""
+        """Runs of at most SEND_PIECE bytes that are the cell. Until the next call they may be read."""
         layout = self.layout
         if self.direct:
             offset, length = layout.run(cell)
         else:
             layout.gather(self._items, cell, self._bytes)
             offset, length = 0, layout.cell_bytes
-        for start in range(offset, offset + length, PIECE):
-            yield self._bytes[start : min(start + PIECE, offset + length)]
-        for left in range(layout.cell_bytes - length, 0, -PIECE):
-            yield _ZEROS[: min(PIECE, left)]
+        for start in range(offset, offset + length, SEND_PIECE):
+            yield self._bytes[start : min(start + SEND_PIECE, offset + length)]
+        for left in range(layout.cell_bytes - length, 0, -SEND_PIECE):
+            yield _ZEROS[: min(SEND_PIECE, left)]
 
     def leaves_of_fill(self) -> bytes:
         """The leaves of all cells of a constant array."""
@@ -83,6 +86,7 @@ class Target:
         self.seen = np.zeros(layout.cells, np.bool_)  # the system gives pages of zeros only when they are touched
         self._kept = np.zeros(layout.cells, np.bool_)
         self.kept = 0
+        self.crowded = False
         self._damages: Counter[int] = Counter()
         self.leaves = np.zeros((layout.cells, 32), np.uint8) if digest else None
         self._stored = array.transpose(layout.order)
@@ -90,6 +94,16 @@ class Target:
         self._items = _array.as_items(self._stored, layout)
         self._direct = flat is not None
         self._bytes = np.empty(layout.cell_bytes, np.uint8) if flat is None else flat
+
+    def only(self) -> Bytes | None:
+        """The memory of an array that is one small cell without a digest of its own; None for any other."""
+        size = self.layout.cell_bytes
+        small = self.layout.cells == 1 and len(self._bytes) == size <= ONLY
+        return self._bytes if small and self._direct and self.leaves is None else None
+
+    def share(self) -> None:
+        """Several connections receive from now on: each cell gets memory of its own, where it has none in the array."""
+        self.crowded = not self._direct
 
     def expects(self, cell: int) -> bool:
         """Whether the cell is one of the array's that did not come yet; it has, then."""
@@ -116,6 +130,8 @@ class Target:
 
     def missing(self) -> list[tuple[int, int]]:
         """Runs of the cells that are not kept, which are expected from now on."""
+        if self._kept.all():
+            return []
         self.kept = int(np.count_nonzero(self._kept))
         self.seen[:] = self._kept
         return runs_of_false(self._kept)

@@ -12,12 +12,13 @@ from typing import NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _messages, _requests, _retry
+from ndferry import _address, _messages, _requests, _retry, _sharing
 from ndferry._array import Array
 from ndferry._blocking import Driver, end_of
 from ndferry._core import Session
 from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
 from ndferry._frames import Operation
+from ndferry._lines import Spare, Threads
 from ndferry._options import PutOptions, checked, takes_options
 from ndferry._receipt import Entry, Receipt, Report, Stat
 from ndferry._receiving import Progress
@@ -102,6 +103,7 @@ class Client:
         self._retries = retries
         self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr))
         self._lock = threading.Lock()
+        self._spare = Spare()
         self._owner = 0  # the thread that holds _lock
         self._pid = os.getpid()
         self._closed = False
@@ -137,6 +139,8 @@ class Client:
         """Close the connection. Again is harmless; an operation of another thread ends with an error."""
         self._ended = True
         self._shut()
+        if self._pid == os.getpid():
+            self._spare.close()
 
     def _shut(self) -> None:
         self._closed = True
@@ -157,6 +161,7 @@ class Client:
         name: str,
         array: npt.ArrayLike,
         *,
+        streams: int = 1,
         retries: int | None = None,
         deadline: float | None = None,
         **options: Unpack[PutOptions],
@@ -198,11 +203,15 @@ class Client:
         id
             32 hex digits that identify the transfer. Asking again with the same one, the same array and options is safe
             and stores once, also from another process: what the server has of an array of 1 MiB or more is not sent
-            again, and it is not compared unless `digest` is ``sha256``. None makes one.
+            again, and it is not compared unless `digest` is ``sha256``. A commit is answered with its receipt, also
+            when the array was replaced or deleted since. None makes one.
         durability
             ``relaxed`` does not wait for the disk: a crash of the server's system, or of the power, may lose the array.
         progress
             Called with the bytes sent and the bytes in all.
+        streams
+            Connections to use for an array of 1 MiB or more, 1 to 64, when the server takes them; each has a thread.
+            One that breaks is done without. They stay open until the client is closed.
         retries
             As in `connect`, for this call; each attempt sends only what the server does not have.
         deadline
@@ -215,8 +224,11 @@ class Client:
             storage.
         """
         attempts = self._attempts(retries)
-        upload = Upload(name, array, checked(options), kept=attempts > 0)
-        return self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
+        upload = Upload(name, array, checked(options), kept=attempts > 0 or _sharing.check(streams) > 1)
+        if streams == 1:
+            return self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
+        with self._lines(streams, deadline) as lines:
+            return self._call(lambda session: session.put(upload, lines), deadline, attempts, lambda: upload.durable)
 
     def get(
         self,
@@ -224,6 +236,7 @@ class Client:
         *,
         out: Array | None = None,
         progress: Progress | None = None,
+        streams: int = 1,
         retries: int | None = None,
         deadline: float | None = None,
     ) -> Array:
@@ -238,6 +251,8 @@ class Client:
             undefined.
         progress
             Called with the bytes received and the bytes in all.
+        streams
+            Connections to use, as in `put`.
         retries
             As in `connect`, for this call; each attempt asks only for the chunks that did not come.
         deadline
@@ -249,7 +264,14 @@ class Client:
             `out`, or a new, writable array with the dtype and the memory order of the one that was put.
         """
         download = _requests.download(name, out)
-        return self._call(lambda session: session.get(download, progress), deadline, retries, lambda: download.moved)
+        if _sharing.check(streams) == 1:
+            return self._call(
+                lambda session: session.get(download, progress), deadline, retries, lambda: download.moved
+            )
+        with self._lines(streams, deadline) as lines:
+            return self._call(
+                lambda session: session.get(download, progress, lines), deadline, retries, lambda: download.moved
+            )
 
     def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
         """Describe an array without reading it."""
@@ -323,6 +345,24 @@ class Client:
 
     # ---- the connection
 
+    def _lines(self, streams: int, deadline: float | None) -> Threads:
+        end = end_of(deadline)
+        return Threads(streams, self._spare, lambda: self._dialled(end), end)
+
+    def _dialled(self, end: float | None) -> tuple[Driver, Session]:
+        """Another connection, on which HELLO was said."""
+        left = None if end is None else max(end - time.monotonic(), 1e-3)
+        bounds = [bound for bound in (left, self._timeout) if bound is not None]
+        driver = Driver(_address.dial(self._addr, min(bounds, default=None)), self._timeout)
+        session = Session(_requests.SOFTWARE, local=self._session.local)
+        session.rate = self._session.rate
+        try:
+            driver.run(session.hello(), end)
+        except BaseException:
+            driver.close()
+            raise
+        return driver, session
+
     def _attempts(self, retries: int | None) -> int:
         _retry.check(retries)
         return self._retries if retries is None else retries
@@ -361,20 +401,10 @@ class Client:
             if not self._lost:
                 return  # another thread was faster
             self._driver.close()
-            left = None if end is None else max(end - time.monotonic(), 1e-3)
-            bounds = [bound for bound in (left, self._timeout) if bound is not None]
-            driver = Driver(_address.dial(self._addr, min(bounds, default=None)), self._timeout)
-            session = Session(_requests.SOFTWARE, local=self._session.local)
-            session.rate = self._session.rate
-            try:
-                driver.run(session.hello(), end)
-            except BaseException:
-                driver.close()
-                raise
-            self._driver, self._session = driver, session
+            self._driver, self._session = self._dialled(end)
             self._closed = self._ended
             if self._closed:
-                driver.close()
+                self._driver.close()
 
     def _run(self, attempt: Callable[[Session], Operation[T]], end: float | None) -> T:
         if self._pid != os.getpid():

@@ -33,17 +33,17 @@ from ndferry._errors import (
     IntegrityError,
     ProtocolError,
 )
-from ndferry._frames import Inbox, Operation, Outbox
+from ndferry._frames import Inbox, Operation, Outbox, Send
 from ndferry._pipeline import beside
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
-from ndferry._receiving import MAX_WANTED, Download, Progress, Receiving
+from ndferry._receiving import MAX_WANTED, Download, Progress
 from ndferry._region import Part
-from ndferry._sending import Sending
+from ndferry._sharing import MAX_STREAMS, Lines, Sharing
 from ndferry._upload import Upload
-from ndferry._wire import Kind
+from ndferry._wire import MIN_COST, Bytes, Kind, crc32c
 
 
-class Session(Sending, Receiving):
+class Session(Sharing):
     """The client's side of one connection. Not to be used by two operations at a time.
 
     Attributes
@@ -125,8 +125,8 @@ class Session(Sending, Receiving):
             header, _ = yield from self._next(0, Kind.PONG)
         self.idle = True
 
-    def put(self, upload: Upload) -> Operation[Receipt]:
-        """Send an array (§5.1), or what the other side does not have of it."""
+    def put(self, upload: Upload, lines: Lines | None = None) -> Operation[Receipt]:
+        """Send an array (§5.1), or what the other side does not have of it; with `lines` over several connections."""
         link = None if self.local else self.rate or _codec.ASSUMED_LINK
         if link and upload.options.id:  # what is taken up by another client must be decided alike
             link = _codec.ASSUMED_LINK
@@ -134,6 +134,35 @@ class Session(Sending, Receiving):
             upload.settle(self.features, self.codecs, link)
         else:
             yield from beside(lambda: upload.settle(self.features, self.codecs, link))
+        if lines is None and not upload.resume and (data := upload.at_once()) is not None:
+            return (yield from self._put_at_once(upload, data))
+        rounds = MAX_STREAMS
+        while True:
+            receipt = yield from self._put_once(upload, lines if rounds else None)
+            if receipt is not None:
+                return receipt
+            rounds -= 1
+
+    def _put_at_once(self, upload: Upload, data: Bytes) -> Operation[Receipt]:
+        """An array of one small cell, which is worth a shorter way."""
+        stream, size = self._begin(), len(data)
+        upload.begin()
+        cost = max(size, MIN_COST)
+        if self._credit < cost:
+            yield from self._listen(stream, Outbox(), cost, upload)
+        self._credit -= cost
+        before = _wire.pack_frame(Kind.PUT, stream, upload.request())
+        before += _wire.pack_header(Kind.CHUNK, stream, size, raw=size)
+        behind = _wire.pack_trailer(crc32c(data)) + _wire.pack_header(Kind.FINISH, stream, index=1)
+        self.ended = True
+        try:
+            yield Send([before, data, behind])
+        except ConnectionError as broken:
+            yield from self._last_words(broken)
+        return (yield from self._receipt_of(stream, Outbox(), upload))
+
+    def _put_once(self, upload: Upload, lines: Lines | None) -> Operation[Receipt | None]:
+        """None: a connection besides this one broke, and the PUT is to be asked for again."""
         stream = self._begin()
         upload.begin()
         out = Outbox()
@@ -145,9 +174,19 @@ class Session(Sending, Receiving):
                 if header.kind == Kind.RECEIPT:
                     return self._committed(payload, upload)
                 upload.accept(_messages.parse(Kind.ACCEPT, payload)["durable"])
-            yield from self._send_array(stream, out, upload, upload.options.progress)
+            if lines is not None and self._useful(upload, lines) > 1:
+                whole = yield from self._send_shared(stream, out, upload, lines, upload.options.progress)
+                if not whole:
+                    return None
+                yield from self._send_finish(stream, out, upload)
+            else:
+                yield from self._send_array(stream, out, upload, upload.options.progress)
         except ConnectionError as broken:
             yield from self._last_words(broken)
+        return (yield from self._receipt_of(stream, out, upload))
+
+    def _receipt_of(self, stream: int, out: Outbox, upload: Upload) -> Operation[Receipt]:
+        """Behind FINISH: what was committed, and before that the cells that are asked for again."""
         while True:
             header, payload = yield from self._next(
                 stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK, Kind.RESEND, patient=True
@@ -166,9 +205,11 @@ class Session(Sending, Receiving):
         self.idle = True
         return receipt
 
-    def get(self, download: Download, progress: Progress | None) -> Operation[Array]:
-        """Receive an array (§5.2), or what did not come yet of it."""
+    def get(self, download: Download, progress: Progress | None, lines: Lines | None = None) -> Operation[Array]:
+        """Receive an array (§5.2), or what did not come yet of it; with `lines` over several connections."""
         name = download.name
+        if lines is not None and lines.count > 1 and download.target is None:
+            yield from self._get_shared(download, lines, progress)
         while (wanted := download.wanted()) != []:  # once, and again for the cells that came damaged
             yield from self._get_cells(download, wanted, progress)
         stat, target, result = download.stat, download.target, download.result

@@ -11,7 +11,7 @@ import numpy as np
 
 from ndferry import _wire
 from ndferry._errors import ProtocolError
-from ndferry._wire import HEADER_SIZE, PIECE, TRAILER_SIZE, Buffer, Bytes, Header, crc32c
+from ndferry._wire import HEADER_SIZE, SEND_PIECE, TRAILER_SIZE, Buffer, Bytes, Header, crc32c
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Outbox:
         """Take a buffer. True when it is time to send."""
         self.buffers.append(buffer)
         self.size += len(buffer)
-        return self.size >= PIECE or len(self.buffers) >= 512
+        return self.size >= SEND_PIECE or len(self.buffers) >= 512
 
     def take(self) -> Send:
         send = Send(self.buffers)

@@ -45,6 +45,7 @@ def put_json(
     *,
     relaxed: bool = False,
     resume: bool = False,
+    join: bool = False,
 ) -> bytes:
     """The payload of PUT. The description of the array, its longest part, is made once for each layout."""
     array = _array.array_json(layout, codec.json() if codec else "", dims, plan.fill if plan else None)
@@ -61,6 +62,8 @@ def put_json(
         parts.append(',"durability":"relaxed"')
     if resume:
         parts.append(',"resume":true')
+    if join:
+        parts.append(',"join":true')
     return "".join((*parts, "}")).encode()
 
 

@@ -17,7 +17,7 @@ from ndferry._frames import Operation
 from ndferry._pipeline import Pipeline
 from ndferry._receipt import Stat
 from ndferry._region import Part
-from ndferry._wire import KIB, TRAILER_SIZE, Header, Kind, crc32c
+from ndferry._wire import KIB, TRAILER_SIZE, Bytes, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -60,6 +60,10 @@ class Download:
             return None
         return ranges
 
+    def is_of(self, id: str, layout: Layout) -> bool:
+        """Whether that is the array which comes."""
+        return self.target is not None and self._id == id and layout == self.target.layout
+
     def begin(self, id: str, stat: Stat, layout: Layout) -> Target:
         """Where the cells that META announces go.
 
@@ -69,7 +73,7 @@ class Download:
             It is not the array of the attempt before: the next one asks for all of it.
         """
         if self.target is not None:
-            if self._id == id and layout == self.target.layout:
+            if self.is_of(id, layout):
                 return self.target
             self.target = None
             raise TemporaryError(f"get {self.name!r}: the array was replaced while it was read", retryable=True)
@@ -86,7 +90,13 @@ class Receiving(Conversation):
         self, stream: int, target: Target | Part, codec: str, progress: Progress | None
     ) -> Operation[tuple[Header, int]]:
         """Receive the cells up to DONE, which is returned with the number of cells, and finish what threads do."""
-        if codec == "none" and (target.leaves is None or target.layout.cell_bytes < BESIDE):
+        if codec == "none" and progress is None and isinstance(target, Target):
+            memory = target.only()
+            end = None if memory is None else (yield from self._receive_only(stream, target, memory))
+            if end is not None:
+                return end, 1
+        small = target.leaves is None or target.layout.cell_bytes < BESIDE
+        if codec == "none" and small and not target.crowded:
             return (yield from self._receive_cells(stream, target, None, codec, progress))
         with Pipeline(finish=True) as pipeline:  # what came need not come again
             header, done = yield from self._receive_cells(stream, target, pipeline, codec, progress)
@@ -96,6 +106,24 @@ class Receiving(Conversation):
                 if problem is not None and not target.again(problem.cell):
                     raise problem
         return header, done
+
+    def _receive_only(self, stream: int, target: Target, memory: Bytes) -> Operation[Header | None]:
+        """As `_receive_cells` for an array of one small cell, to `memory`; None: what comes is something else."""
+        header = yield from self._next_header(stream, Kind.CHUNK, Kind.ALIAS, Kind.FILL, Kind.DONE)
+        size = len(memory)
+        if header.kind != Kind.CHUNK or header.number or header.raw != size or header.length != size:
+            self._inbox.unread()
+            return None
+        if not target.expects(0):
+            raise ProtocolError("wire: cell 0 came twice (§5.2)")
+        yield from self._inbox.fill(memory)
+        problem = yield from self._trailer(header, crc32c(memory))
+        if problem is None:
+            target.keep(0)
+        elif not target.again(0):
+            yield from self._abandon(stream)
+            raise problem
+        return (yield from self._next_header(stream, Kind.DONE))
 
     def _receive_cells(
         self, stream: int, target: Target | Part, pipeline: Pipeline | None, codec: str, progress: Progress | None
@@ -122,7 +150,8 @@ class Receiving(Conversation):
                     problem = None
             done += 1
             if problem is None and progress:
-                problem = call(progress, min(layout.nbytes, done * layout.cell_bytes), layout.nbytes)
+                here = max(done, target.kept) if isinstance(target, Target) else done
+                problem = call(progress, min(layout.nbytes, here * layout.cell_bytes), layout.nbytes)
             if problem is not None:
                 yield from self._abandon(stream)
                 raise problem

@@ -243,6 +243,7 @@ class Part:
         self._wanted: set[int] = set()
         self._damages: Counter[int] = Counter()
         self._late: set[int] = set()
+        self.crowded = False
 
     def want(self, ranges: list[tuple[int, int]]) -> None:
         """These cells are to come now."""

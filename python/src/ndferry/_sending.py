@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -15,7 +16,7 @@ from ndferry._conversation import Conversation
 from ndferry._frames import Operation, Outbox
 from ndferry._pipeline import Pipeline
 from ndferry._upload import Upload
-from ndferry._wire import KIB, MIB, MIN_COST, PIECE, Bytes, Kind, crc32c
+from ndferry._wire import KIB, MIB, MIN_COST, SEND_PIECE, Bytes, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -39,9 +40,19 @@ class Sending(Conversation):
     """
 
     rate = 0.0
+    _cells_sent = 0  # of the running operation
+    _joined = False  # the running operation sends cells for another
 
     def _send_array(self, stream: int, out: Outbox, upload: Upload, progress: Progress | None) -> Operation[None]:
         """All cells that the other side does not have, and FINISH."""
+        yield from self._send_all(stream, out, upload, progress)
+        yield from self._send_finish(stream, out, upload)
+
+    def _send_all(
+        self, stream: int, out: Outbox, upload: Upload, progress: Progress | None, *, joined: bool = False
+    ) -> Operation[None]:
+        """All cells that the other side does not have; with a feed those that it gives to this connection."""
+        self._cells_sent, self._joined = 0, joined
         began, sent = time.monotonic(), 0
         layout, plan = upload.layout, upload.plan
         assert plan is not None
@@ -65,7 +76,6 @@ class Sending(Conversation):
             if out.size:
                 yield out.take()
             yield from self._report(stream, progress, layout.nbytes, layout.nbytes)
-        yield from self._send_finish(stream, out, upload)
 
     def _send_finish(self, stream: int, out: Outbox, upload: Upload) -> Operation[None]:
         """The cells that were asked for again, and FINISH."""
@@ -138,17 +148,18 @@ class Sending(Conversation):
         size = layout.cell_bytes
         cost = max(size, MIN_COST)
         total, since = 0, 0
-        if upload.leaves is not None and upload.durable:
+        if upload.leaves is not None and upload.durable and not self._joined:
             yield from self._hash_durable(upload, source, first, count, pipeline)
-        for cell in _cells_of(upload.missing(first, count)):
+        for cell in _cells_of(upload, first, count):
             if self._credit < cost or since >= POLL_EVERY:
                 since = 0
                 yield from self._listen(stream, out, cost, upload)
                 if progress:
-                    yield from self._report(stream, progress, cell * size, layout.nbytes)
+                    yield from self._report(stream, progress, min(cell * size, layout.nbytes), layout.nbytes)
             if not source.direct and out.size:
                 yield out.take()  # the buffer that it may point into is used again
             self._credit -= cost
+            self._cells_sent += 1
             since += cost
             total += size
             out.add(_wire.pack_header(Kind.CHUNK, stream, size, index=cell, raw=size))
@@ -161,7 +172,7 @@ class Sending(Conversation):
                     if pipeline.full:
                         yield from pipeline.take()
                     raw = source.whole(cell)
-                    pieces = iter([raw[at : at + PIECE] for at in range(0, size, PIECE)])
+                    pieces = iter([raw[at : at + SEND_PIECE] for at in range(0, size, SEND_PIECE)])
                     pipeline.submit(_hash, upload, cell, raw)
             crc = 0
             for piece in pieces:
@@ -207,26 +218,34 @@ class Sending(Conversation):
             return data, crc32c(data)
 
         with Pipeline() as pipeline:
-            if upload.leaves is not None and upload.durable:
+            if upload.leaves is not None and upload.durable and not self._joined:
                 yield from self._hash_durable(upload, source, 0, layout.cells, pipeline)
                 while len(pipeline):
                     yield from pipeline.take()
-            ahead = _cells_of(upload.missing(0, layout.cells))
-            for cell in _cells_of(upload.missing(0, layout.cells)):
+            ahead = _cells_of(upload, 0, layout.cells)
+            coded: deque[int] = deque()
+            while True:
                 while not pipeline.full and (next_cell := next(ahead, None)) is not None:
                     pipeline.submit(encode, next_cell)
+                    coded.append(next_cell)
+                if not coded:
+                    break
+                cell = coded.popleft()
                 if self._credit < cost or since >= POLL_EVERY:
                     since = 0
                     yield from self._listen(stream, out, cost, upload)
                     if progress:
-                        yield from self._report(stream, progress, cell * layout.cell_bytes, layout.nbytes)
+                        yield from self._report(
+                            stream, progress, min(cell * layout.cell_bytes, layout.nbytes), layout.nbytes
+                        )
                 self._credit -= cost
+                self._cells_sent += 1
                 data, crc = yield from pipeline.take()
                 since += len(data)
                 total += len(data)
                 out.add(_wire.pack_header(Kind.CHUNK, stream, len(data), index=cell, raw=layout.cell_bytes))
-                for start in range(0, len(data), PIECE):
-                    if out.add(data[start : start + PIECE]):
+                for start in range(0, len(data), SEND_PIECE):
+                    if out.add(data[start : start + SEND_PIECE]):
                         yield out.take()
                 out.add(_wire.pack_trailer(crc))
         return total
@@ -255,9 +274,11 @@ class Sending(Conversation):
                 upload.acknowledged(header)
 
 
-def _cells_of(runs: list[tuple[int, int]]) -> Iterator[int]:
-    for first, count in runs:
-        yield from range(first, first + count)
+def _cells_of(upload: Upload, first: int, count: int) -> Iterator[int]:
+    """The cells to be sent here, of some that follow each other."""
+    if upload.feed is not None:  # which has them all
+        return iter(upload.feed)
+    return (cell for start, n in upload.missing(first, count) for cell in range(start, start + n))
 
 
 def _hash(upload: Upload, cell: int, raw: Bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,9 @@ from ndferry._wire import KIB, MIB, Bytes, Header, Kind
 
 RESUME_LEAST: Final = MIB
 """Bytes of the smallest array that is worth a round trip to ask what the server has of it."""
+
+AT_ONCE: Final = 64 * KIB
+"""Bytes of the largest array that is sent with its PUT and FINISH in one call."""
 
 MAX_DAMAGES: Final = 8
 """Times that one cell is sent again in one attempt (§5.1)."""
@@ -45,6 +49,8 @@ class Upload:
         Cells that the server has, as it said last.
     again : list of int
         Cells that came damaged and were asked for again.
+    feed : iterator of int
+        While several connections send: gives each cell to one of them. None when there is one.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Upload:
         self.again: list[int] = []
         self._damages: Counter[int] = Counter()
         self._why = ""
+        self.feed: Iterator[int] | None = None
 
     def _cut(self, cell: tuple[int, ...] | None) -> Layout:
         return _array.make_layout(_dtype.text_of(self.array.dtype), self.array.shape, self._order, cell)
@@ -110,8 +117,8 @@ class Upload:
             self.leaves = np.zeros((self.layout.cells, 32), np.uint8)
             self.hashed = np.zeros(self.layout.cells, np.bool_)
 
-    def request(self) -> bytes:
-        """The payload of PUT, once it is settled."""
+    def request(self, *, join: bool = False) -> bytes:
+        """The payload of PUT, once it is settled; `join` on other connections than the first."""
         return _payloads.put_json(
             self.name,
             self.id,
@@ -125,7 +132,25 @@ class Upload:
             self.plan,
             relaxed=self.options.durability == "relaxed",
             resume=self.resume,
+            join=join,
         )
+
+    def at_once(self) -> Bytes | None:
+        """The bytes of an array that is one small cell, sent as it lies in memory; None for any other."""
+        layout, plan = self.layout, self.plan
+        if (
+            layout.cells != 1
+            or layout.nbytes > AT_ONCE
+            or layout.cell_bytes != layout.nbytes
+            or self.codec is not None
+            or self.leaves is not None
+            or self.options.progress is not None
+            or plan is None
+            or plan.fill is not None
+            or not (layout.same and self.array.flags.c_contiguous)
+        ):
+            return None
+        return self.array.reshape(-1).view(np.uint8)
 
     def accept(self, ranges: list[list[int]]) -> None:
         """Note the cells of an ACCEPT."""
@@ -138,6 +163,7 @@ class Upload:
 
     def begin(self) -> None:
         """Another attempt begins."""
+        self.feed = None
         self.again.clear()
         self._damages.clear()
 

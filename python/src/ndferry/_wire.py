@@ -46,7 +46,10 @@ ALIAS_SIZE: Final = 8
 MIN_COST: Final = 4 * KIB  # §6: credit that a cell takes at least
 
 PIECE: Final = 256 * KIB
-"""Bytes that are checked and sent, or received and checked, at a time: they fit the second-level cache."""
+"""Bytes that are received and checked at a time: they fit the second-level cache."""
+
+SEND_PIECE: Final = 512 * KIB
+"""Bytes that are sent and checked at a time: as `PIECE`, and with more the sides wait less for each other."""
 
 
 class Kind(enum.IntEnum):
@@ -210,6 +213,11 @@ def parse_header(data: Buffer, offset: int = 0, *, to_client: bool = True) -> He
     fields = _HEADER.unpack_from(data, offset)
     magic, kind_number, flags, handles, stream, length, index, raw, crc = fields
     if magic != MAGIC:
+        if magic & 0xFFFFFF == MAGIC & 0xFFFFFF:
+            raise ProtocolError(
+                f"wire: header: the peer sends frames of layout version {chr(magic >> 24)!r}, this package speaks "
+                "version '1': update the older of the two (§1)"
+            )
         raise ProtocolError(f"wire: header: magic is {magic:08x}, not NDF1: the peer speaks something else (§1)")
     if _extend(0, data[offset : offset + 28]) != crc:
         raise ProtocolError("wire: header: its CRC32C is wrong (§1)")

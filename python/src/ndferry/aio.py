@@ -24,7 +24,8 @@ from typing import Any, NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _direct, _messages, _requests, _retry
+from ndferry import _address, _direct, _messages, _requests, _retry, _sharing
+from ndferry._aiolines import Tasks
 from ndferry._array import Array, Layout
 from ndferry._asyncio import Driver
 from ndferry._blocking import end_of
@@ -107,6 +108,7 @@ class Client:
         self._retries = retries
         self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr))
         self._lock = asyncio.Lock()
+        self._spare: builtins.list[tuple[Driver, Session]] = []
         self._running: asyncio.Task[Any] | None = None
         self._pid = os.getpid()
         self._closed = False
@@ -141,6 +143,8 @@ class Client:
         """Close the connection. Again is harmless; an operation of another task ends with an error."""
         self._ended = True
         self._closed = True
+        while self._spare:
+            self._spare.pop()[0].close()
         if self._running is not None and self._pid == os.getpid():
             with contextlib.suppress(OSError):
                 self._driver.interrupt()
@@ -160,14 +164,20 @@ class Client:
         name: str,
         array: npt.ArrayLike,
         *,
+        streams: int = 1,
         retries: int | None = None,
         deadline: float | None = None,
         **options: Unpack[PutOptions],
     ) -> Receipt:
         """As `ndferry.Client.put`. The array must not change until it returns."""
         attempts = self._attempts(retries)
-        upload = Upload(name, array, checked(options), kept=attempts > 0)
-        return await self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
+        upload = Upload(name, array, checked(options), kept=attempts > 0 or _sharing.check(streams) > 1)
+        if streams == 1:
+            return await self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
+        async with self._lines(streams, deadline) as lines:
+            return await self._call(
+                lambda session: session.put(upload, lines), deadline, attempts, lambda: upload.durable
+            )
 
     async def get(
         self,
@@ -175,14 +185,20 @@ class Client:
         *,
         out: Array | None = None,
         progress: Progress | None = None,
+        streams: int = 1,
         retries: int | None = None,
         deadline: float | None = None,
     ) -> Array:
         """As `ndferry.Client.get`."""
         download = _requests.download(name, out)
-        return await self._call(
-            lambda session: session.get(download, progress), deadline, retries, lambda: download.moved
-        )
+        if _sharing.check(streams) == 1:
+            return await self._call(
+                lambda session: session.get(download, progress), deadline, retries, lambda: download.moved
+            )
+        async with self._lines(streams, deadline) as lines:
+            return await self._call(
+                lambda session: session.get(download, progress, lines), deadline, retries, lambda: download.moved
+            )
 
     async def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
         """As `ndferry.Client.stat`."""
@@ -229,6 +245,23 @@ class Client:
             if page:
                 after = page[-1].name
 
+    def _lines(self, streams: int, deadline: float | None) -> Tasks:
+        end = end_of(deadline)
+        return Tasks(streams, self._spare, lambda: self._dialled(end), end)
+
+    async def _dialled(self, end: float | None) -> tuple[Driver, Session]:
+        """Another connection, on which HELLO was said."""
+        bounds = [bound for bound in (_left(end), self._timeout) if bound is not None]
+        driver = Driver(await _dial(self._addr, min(bounds, default=None)), self._timeout)
+        session = Session(_requests.SOFTWARE, local=self._session.local)
+        session.rate = self._session.rate
+        try:
+            await driver.run(session.hello(), _left(end))
+        except BaseException:
+            driver.close()
+            raise
+        return driver, session
+
     def _attempts(self, retries: int | None) -> int:
         _retry.check(retries)
         return self._retries if retries is None else retries
@@ -267,19 +300,10 @@ class Client:
             if not self._lost:
                 return  # another task was faster
             self._driver.close()
-            bounds = [bound for bound in (_left(end), self._timeout) if bound is not None]
-            driver = Driver(await _dial(self._addr, min(bounds, default=None)), self._timeout)
-            session = Session(_requests.SOFTWARE, local=self._session.local)
-            session.rate = self._session.rate
-            try:
-                await driver.run(session.hello(), _left(end))
-            except BaseException:
-                driver.close()
-                raise
-            self._driver, self._session = driver, session
+            self._driver, self._session = await self._dialled(end)
             self._closed = self._ended
             if self._closed:
-                driver.close()
+                self._driver.close()
 
     async def _run(self, attempt: Callable[[Session], Operation[T]], end: float | None) -> T:
         if self._pid != os.getpid():

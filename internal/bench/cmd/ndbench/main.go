@@ -16,7 +16,7 @@ import (
 
 // scenarios is the list: one file of this directory each.
 var scenarios = []bench.Scenario{
-	fdpassRate, serve,
+	durable, fdpassRate, dispatch, slowWorker, passedBulk, serve,
 	loop, neighbour, resp,
 	startup,
 	transferPeers,

@@ -33,7 +33,7 @@ var serve = bench.Scenario{
 					where = fmt.Sprintf("%s/%d", where, len(sides))
 				}
 				server := bench.Proc{Path: *dir + "/ndferry", ReadyLine: "serving",
-					Args: []string{"serve", "--store", where, "--listen", addr, "--driver", driver}}
+					Args: []string{"serve", "--store", where, "--listen", addr, "--workers", "0", "--driver", driver}}
 				if *env != "" {
 					server.Env = []string{*env}
 				}

@@ -1,0 +1,181 @@
+//go:build linux
+
+package master
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ndferry/internal/handover"
+)
+
+// door accepts on one listener. Package net lets nobody wait for a listener but by its own Accept, which would make a connection of
+// each descriptor that the master has no use for; so it waits on a copy.
+type door struct {
+	m      *Master
+	number uint16
+	file   *os.File
+	raw    syscall.RawConn
+	permit func(fd int) error // nil: all
+	local  string             // empty: it differs
+	closed atomic.Bool
+}
+
+func openDoor(m *Master, number int, ln net.Listener) (*door, error) {
+	d := &door{m: m, number: uint16(number)}
+	if p, ok := ln.(interface{ Permit(int) error }); ok {
+		d.permit = p.Permit
+	}
+	if a, ok := ln.Addr().(*net.TCPAddr); !ok || !a.IP.IsUnspecified() {
+		d.local = ln.Addr().String()
+	}
+	raw, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("master: listener %v: %w", ln.Addr(), err)
+	}
+	fd, opErr := -1, error(nil)
+	if err := raw.Control(func(n uintptr) { fd, opErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || opErr != nil {
+		return nil, fmt.Errorf("master: listener %v: %w", ln.Addr(), errors.Join(err, opErr))
+	}
+	if _, ok := ln.Addr().(*net.TCPAddr); ok {
+		inherit(fd)
+	}
+	d.file = os.NewFile(uintptr(fd), "listener")
+	if d.raw, err = d.file.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("master: listener %v: %w", ln.Addr(), err), d.file.Close())
+	}
+	return d, nil
+}
+
+// inherit sets on a listener what its connections get from it: what package net sets on each, at no cost for each.
+func inherit(fd int) {
+	for _, o := range [][3]int{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
+	} {
+		_ = unix.SetsockoptInt(fd, o[0], o[1], o[2]) // without it a connection works, too
+	}
+}
+
+func (d *door) close() {
+	d.closed.Store(true)
+	d.file.Close()
+}
+
+// accept accepts until the door is closed.
+func (d *door) accept() error {
+	pause := time.Duration(0)
+	for {
+		room := d.m.room()
+		if room == 0 {
+			return nil
+		}
+		batch, err := d.batch(room)
+		d.m.enter(batch)
+		if err == nil {
+			pause = 0
+			continue
+		}
+		if d.closed.Load() {
+			return nil
+		}
+		if !passing(err) {
+			return fmt.Errorf("master: accept on %s: %w", d.local, err)
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		d.m.cfg.Log.Warn("accept", "err", err, "again_in", pause)
+		time.Sleep(pause)
+	}
+}
+
+func passing(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// batch waits for a connection and accepts at most room of those that wait.
+func (d *door) batch(room int) (batch []*custody, err error) {
+	var opErr error
+	err = d.raw.Read(func(fd uintptr) bool {
+		for len(batch) < room {
+			n, peer, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			switch err {
+			case nil:
+				if c := d.admit(n, peer); c != nil {
+					batch = append(batch, c)
+				}
+			case unix.EAGAIN:
+				return len(batch) > 0
+			case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EBADF, unix.EINVAL, unix.ENOTSOCK:
+				opErr = os.NewSyscallError("accept4", err)
+				return true
+			}
+		}
+		return true
+	})
+	return batch, errors.Join(err, opErr)
+}
+
+// admit makes a custody of a connection that was just accepted, nil when it is nobody's to have.
+func (d *door) admit(fd int, peer unix.Sockaddr) *custody {
+	c := &custody{m: d.m, fd: fd}
+	c.Accepted = time.Now().UnixNano()
+	c.Listener = d.number
+	if err := d.m.cfg.Step.At(handover.StepAccepted); err != nil {
+		c.end()
+		return nil
+	}
+	if d.permit != nil {
+		if err := d.permit(fd); err != nil {
+			d.m.cfg.Log.Debug("connection refused", "err", err)
+			c.end()
+			return nil
+		}
+	}
+	var err error
+	if c.Cookie, err = handover.Cookie(fd); err != nil {
+		d.m.cfg.Log.Warn("connection without a cookie", "err", err)
+		c.end()
+		return nil
+	}
+	c.Client, c.Local = addrText(peer), d.local
+	if c.Local == "" {
+		if sa, err := unix.Getsockname(fd); err == nil {
+			c.Local = addrText(sa)
+		}
+	}
+	if err := d.m.cfg.Step.At(handover.StepDescribe); err != nil {
+		c.end()
+		return nil
+	}
+	return c
+}
+
+func addrText(sa unix.Sockaddr) string {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		addr := netip.AddrFrom16(sa.Addr)
+		if sa.ZoneId != 0 {
+			addr = addr.WithZone(strconv.Itoa(int(sa.ZoneId)))
+		}
+		return netip.AddrPortFrom(addr.Unmap(), uint16(sa.Port)).String()
+	case *unix.SockaddrUnix:
+		return sa.Name
+	}
+	return ""
+}
