@@ -107,9 +107,8 @@ PLANTS = [
      "			if o.sent = true; err != nil && o.custody != nil {\n				o.end()\n				w.words.Take(o.slot, o.seq)\n				o.custody = nil\n			}", "TestMaster_faults/error_M3"),
     ("sent means in the kernel", "internal/master/offer.go", "			o.sent = true",
      "			if o.sent = true; o.custody != nil {\n				o.release()\n			}", "TestMaster_faults/kill_W1"),
-    ("workers inherit the listener", "internal/master/worker.go", "	m.mu.Lock()\n	defer m.mu.Unlock()\n	if m.stopping {\n		return nil, errors.Join(errors.New(\"the master stops",
-     "	if f, err := m.cfg.Listeners[0].(interface{ File() (*os.File, error) }).File(); err == nil {\n		cmd.ExtraFiles = append(cmd.ExtraFiles, f)\n	}\n"
-     "	m.mu.Lock()\n	defer m.mu.Unlock()\n	if m.stopping {\n		return nil, errors.Join(errors.New(\"the master stops", "TestMaster_dies"),
+    ("workers inherit the listener", "internal/master/door.go", "unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0)", "unix.FcntlInt(n, unix.F_DUPFD, 0)",
+     "TestMaster_dies"),
     ("the end waits for workers that nobody told", "internal/master/master.go", "		w.tell(handover.KindDrain, &handover.Drain{Time: m.cfg.Drain})\n	}\n	m.mu.Unlock()",
      "		_ = w\n	}\n	m.mu.Unlock()", "TestMaster_stop$"),
     ("a connection that a dead worker touched is served again", "internal/master/offer.go",
