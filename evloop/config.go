@@ -45,7 +45,8 @@ const (
 	readAhead     = 4 << 10   // how much of it catches what follows a ReadInto
 	sinkPiece     = 256 << 10 // one call of ReadInto: small enough to still be in cache for a checksum
 	sinkBudget    = 512 << 10 // ReadInto, per connection and turn
-	writeBudget   = 256 << 10 // per connection and turn
+	writeBudget   = 2 << 20   // per connection and turn: one call as long as the receiver keeps up
+	writeAlone    = 4         // as many times more while nobody else moves much
 	directWrite   = 16 << 10  // a Write of at least this many bytes goes out before it is copied
 	eventBatch    = 128       // events per wait
 	postedBatch   = 256       // posted functions per turn

@@ -46,6 +46,7 @@ type Loop struct {
 	dirty      []*Conn
 	again      []*Conn
 	starved    []*Conn
+	sender     *Conn // the last that sent much
 	dead       []*Conn
 	timers     timerHeap
 	wheel      wheel
@@ -173,10 +174,11 @@ func (l *Loop) turn() error {
 		}
 		return nil // and look again: the wait may have taken a wake-up
 	}
+	n, err := l.p.Wait(l.ev, d)
 	if d != 0 {
 		l.stats.Sleeps++
+		l.yieldedAt = l.clock() // asleep it held up nobody
 	}
-	n, err := l.p.Wait(l.ev, d)
 	return l.handleEvents(n, err)
 }
 

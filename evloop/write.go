@@ -15,7 +15,14 @@ import (
 // this turn is used up.
 func (c *Conn) flush() {
 	l := c.loop
-	for budget := l.lim.write; !c.out.empty(); {
+	budget := l.lim.write
+	if c.out.size() >= heavyOutput {
+		if l.sender == c && l.sinks == 0 {
+			budget *= writeAlone
+		}
+		l.sender = c
+	}
+	for !c.out.empty() {
 		if budget <= 0 {
 			l.pushAgain(c)
 			return
@@ -168,6 +175,9 @@ func (c *Conn) finish(err error) {
 		c.have = 0
 	}
 	l.dead = append(l.dead, c)
+	if l.sender == c {
+		l.sender = nil
+	}
 	c.endSink(err)
 	c.dropOutput(err)
 	c.release()

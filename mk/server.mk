@@ -17,10 +17,10 @@ bench-server: bench-server-tools ## the loop beside the goroutine driver, some f
 	$(NDSERVE) -load "$(BULK)"
 
 bench-server-crowds: bench-server-tools ## eight transfers beside idle, slow, half-open and silent clients and resets
-	$(NDSERVE) -drivers loop -load "$(BULK)" -crowds "-idle 5000,-slow 5000,-half 5000,-silent 2000,-aborts 8"
+	$(NDSERVE) -drivers loop -load "$(BULK)" -crowds "-idle 5000,-slow 5000,-half 5000,-silent 2000,-aborts 8,-aborts 8 -aborts-elsewhere"
 
-bench-server-aborts: bench-server-tools ## eight transfers beside 1,000,000 connections that are reset
-	$(NDSERVE) -drivers loop -rounds 1 -load "$(BULK)" -crowds "-aborts 8 -abort-total 1000000"
+bench-server-aborts: bench-server-tools ## eight transfers beside 1,000,000 connections that are reset, in five rounds
+	$(NDSERVE) -drivers loop -load "$(BULK)" -crowds "-aborts 8 -abort-total 200000"
 
 bench-server-slow: ## 64 senders to a store that takes 1 MB/s, under both drivers, two minutes
 	go test ./internal/worker -run '^TestGateFairness$$' -count 1 -v -store-rate 1000000 | grep -v level=

@@ -1,13 +1,14 @@
-"""Stop the first worker of a server for a part of the time, until SIGINT.
+"""Stop the first worker of a server for a part of the time while a command runs.
 
-slow.py PORT MS    the first child of the process that listens on PORT stands
-                   still for MS of each 50 ms
+slow.py PORT MS COMMAND...    the first child of the process that listens on PORT
+                              stands still for MS of each 10 ms
 """
 
 import os
 import pathlib
 import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -33,12 +34,13 @@ master = listener(port)
 children = pathlib.Path(f"/proc/{master}/task").glob("*/children")
 workers = sorted(int(pid) for c in children for pid in re.findall(r"\d+", c.read_text()))
 worker = workers[0]
-signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+command = subprocess.Popen(sys.argv[3:])
 try:
-    while True:
+    while command.poll() is None:
         os.kill(worker, signal.SIGSTOP)
         time.sleep(stopped)
         os.kill(worker, signal.SIGCONT)
-        time.sleep(0.05 - stopped)
+        time.sleep(0.01 - stopped)
 finally:
     os.kill(worker, signal.SIGCONT)
+sys.exit(command.returncode)

@@ -2,7 +2,7 @@
 
 The module is copied, one line of package fdpass, of the channel between master
 and worker or of the master is broken at a time, and the test that stands for the bug must fail by itself (a plant that no longer
-applies, does not compile or is not noticed ends this program with 1). Two run
+applies, does not compile or is not noticed ends this program with 1). Three run
 at a time. A part of the gate.
 
 Usage: python3 fdpass/testdata/plant.py [WORD]    only plants that contain WORD
@@ -107,9 +107,8 @@ PLANTS = [
      "			if o.sent = true; err != nil && o.custody != nil {\n				o.end()\n				w.words.Take(o.slot, o.seq)\n				o.custody = nil\n			}", "TestMaster_faults/error_M3"),
     ("sent means in the kernel", "internal/master/offer.go", "			o.sent = true",
      "			if o.sent = true; o.custody != nil {\n				o.release()\n			}", "TestMaster_faults/kill_W1"),
-    ("workers inherit the listener", "internal/master/worker.go", "	m.mu.Lock()\n	defer m.mu.Unlock()\n	if m.stopping {\n		return nil, errors.Join(errors.New(\"the master stops",
-     "	if f, err := m.cfg.Listeners[0].(interface{ File() (*os.File, error) }).File(); err == nil {\n		cmd.ExtraFiles = append(cmd.ExtraFiles, f)\n	}\n"
-     "	m.mu.Lock()\n	defer m.mu.Unlock()\n	if m.stopping {\n		return nil, errors.Join(errors.New(\"the master stops", "TestMaster_dies"),
+    ("workers inherit the listener", "internal/master/door.go", "unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0)", "unix.FcntlInt(n, unix.F_DUPFD, 0)",
+     "TestMaster_dies"),
     ("the end waits for workers that nobody told", "internal/master/master.go", "		w.tell(handover.KindDrain, &handover.Drain{Time: m.cfg.Drain})\n	}\n	m.mu.Unlock()",
      "		_ = w\n	}\n	m.mu.Unlock()", "TestMaster_stop$"),
     ("a connection that a dead worker touched is served again", "internal/master/offer.go",
@@ -136,7 +135,7 @@ def run(root: pathlib.Path, plant: tuple[str, str, str, str, str]) -> str:
     if source.count(old) != 1:
         return f"NOT APPLIED, the line is there {source.count(old)} times"
     path.write_text(source.replace(old, new))
-    args = ["go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout=10s", "-run", f"^{test}", package]
+    args = ["go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout=6s", "-run", f"^{test}", package]
     done = subprocess.run(args, cwd=root, capture_output=True, text=True)
     path.write_text(source)
     output = done.stdout + done.stderr
@@ -152,9 +151,9 @@ def main() -> int:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = [plant for plant in PLANTS if word in plant[0]]
     failed = 0
-    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(3) as pool:
         copies: queue.Queue[pathlib.Path] = queue.Queue()
-        for i in range(2):
+        for i in range(3):
             copy = pathlib.Path(scratch, str(i))
             copy.mkdir()
             for name in ("go.mod", "go.sum"):

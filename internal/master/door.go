@@ -19,19 +19,24 @@ import (
 )
 
 // door accepts on one listener. Package net lets nobody wait for a listener but by its own Accept, which would make a connection of
-// each descriptor that the master has no use for; so it waits on a copy.
+// each descriptor that the master has no use for; so it waits on a copy, with a thread of its own: the runtime's poller would wake a
+// thread for each connection, however many are accepted at a time.
 type door struct {
 	m      *Master
 	number uint16
-	file   *os.File
-	raw    syscall.RawConn
+	fd     int                // the copy; closed by release
+	wake   int                // an eventfd that ends the wait
 	permit func(fd int) error // nil: all
 	local  string             // empty: it differs
 	closed atomic.Bool
 }
 
+// gather is how long a door that has just accepted several connections at once lets more of them come: under load they go to the
+// workers in fewer messages, for each of which processes have to be woken.
+const gather = 50 * time.Microsecond
+
 func openDoor(m *Master, number int, ln net.Listener) (*door, error) {
-	d := &door{m: m, number: uint16(number)}
+	d := &door{m: m, number: uint16(number), fd: -1, wake: -1}
 	if p, ok := ln.(interface{ Permit(int) error }); ok {
 		d.permit = p.Permit
 	}
@@ -42,16 +47,17 @@ func openDoor(m *Master, number int, ln net.Listener) (*door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: listener %v: %w", ln.Addr(), err)
 	}
-	fd, opErr := -1, error(nil)
-	if err := raw.Control(func(n uintptr) { fd, opErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || opErr != nil {
+	var opErr error
+	if err := raw.Control(func(n uintptr) { d.fd, opErr = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || opErr != nil {
 		return nil, fmt.Errorf("master: listener %v: %w", ln.Addr(), errors.Join(err, opErr))
 	}
-	if _, ok := ln.Addr().(*net.TCPAddr); ok {
-		inherit(fd)
+	if d.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(d.fd)
+		return nil, fmt.Errorf("master: listener %v: %w", ln.Addr(), os.NewSyscallError("eventfd", err))
 	}
-	d.file = os.NewFile(uintptr(fd), "listener")
-	if d.raw, err = d.file.SyscallConn(); err != nil {
-		return nil, errors.Join(fmt.Errorf("master: listener %v: %w", ln.Addr(), err), d.file.Close())
+	if _, ok := ln.(*net.TCPListener); ok {
+		inherit(d.fd)
+		ln.Close() // the copy listens on, and the poller knows it no more
 	}
 	return d, nil
 }
@@ -66,9 +72,16 @@ func inherit(fd int) {
 	}
 }
 
+// close ends the wait of accept.
 func (d *door) close() {
 	d.closed.Store(true)
-	d.file.Close()
+	_, _ = unix.Write(d.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+// release gives the descriptors up. Nobody may be in accept.
+func (d *door) release() {
+	unix.Close(d.fd)
+	unix.Close(d.wake)
 }
 
 // accept accepts until the door is closed.
@@ -81,12 +94,15 @@ func (d *door) accept() error {
 		}
 		batch, err := d.batch(room)
 		d.m.enter(batch)
-		if err == nil {
-			pause = 0
-			continue
-		}
 		if d.closed.Load() {
 			return nil
+		}
+		if err == nil {
+			pause = 0
+			if len(batch) > 1 {
+				_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(gather)}, nil)
+			}
+			continue
 		}
 		if !passing(err) {
 			return fmt.Errorf("master: accept on %s: %w", d.local, err)
@@ -108,25 +124,32 @@ func passing(err error) bool {
 
 // batch waits for a connection and accepts at most room of those that wait.
 func (d *door) batch(room int) (batch []*custody, err error) {
-	var opErr error
-	err = d.raw.Read(func(fd uintptr) bool {
+	for !d.closed.Load() {
 		for len(batch) < room {
-			n, peer, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			n, peer, err := unix.Accept4(d.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			switch err {
 			case nil:
 				if c := d.admit(n, peer); c != nil {
 					batch = append(batch, c)
 				}
-			case unix.EAGAIN:
-				return len(batch) > 0
+				continue
 			case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EBADF, unix.EINVAL, unix.ENOTSOCK:
-				opErr = os.NewSyscallError("accept4", err)
-				return true
+				return batch, os.NewSyscallError("accept4", err)
+			case unix.EAGAIN:
+			default:
+				continue // of a connection that is over already
 			}
+			break
 		}
-		return true
-	})
-	return batch, errors.Join(err, opErr)
+		if len(batch) > 0 {
+			return batch, nil
+		}
+		wait := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}, {Fd: int32(d.wake), Events: unix.POLLIN}}
+		if _, err := unix.Poll(wait, -1); err != nil && err != unix.EINTR {
+			return nil, os.NewSyscallError("poll", err)
+		}
+	}
+	return batch, nil
 }
 
 // admit makes a custody of a connection that was just accepted, nil when it is nobody's to have.

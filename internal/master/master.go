@@ -67,7 +67,7 @@ func (m *Master) Run(ctx context.Context) error {
 		d, err := openDoor(m, i, ln)
 		if err != nil {
 			for _, d := range doors {
-				d.close()
+				d.release()
 			}
 			return err
 		}
@@ -111,6 +111,9 @@ func (m *Master) Run(ctx context.Context) error {
 	m.unlisten() // a client that comes now is refused at once
 	m.stop()
 	accepts.Wait()
+	for _, d := range doors {
+		d.release()
+	}
 	return err
 }
 

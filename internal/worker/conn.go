@@ -332,6 +332,9 @@ func (c *conn) failLocked(err error) {
 func (c *conn) drain(force bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if force {
+		time.AfterFunc(lastWords, func() { c.nc.Close() })
+	}
 	c.ses.Drain(force)
 	c.act()
 }

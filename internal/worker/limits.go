@@ -18,9 +18,10 @@ const (
 	DefaultStall      = 2 * time.Minute  // for a peer to take what is sent to it
 	DefaultPerAddress = 1024             // connections of one address that is not of this host
 
-	progress    = 64 << 10 // what Frame is for
-	smallFrame  = 1 << 10  // payload of a control frame that no budget is asked for
-	unreadShare = 8        // this part of Memory is for control frames that are being received
+	lastWords   = 2 * time.Second // for a peer to take the rest of its answer when the time to drain is over
+	progress    = 64 << 10        // what Frame is for
+	smallFrame  = 1 << 10         // payload of a control frame that no budget is asked for
+	unreadShare = 8               // this part of Memory is for control frames that are being received
 	maxMemory   = 2 << 30
 	minReserve  = 256 // descriptors kept for the store, listeners and the runtime
 )

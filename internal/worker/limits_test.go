@@ -69,6 +69,7 @@ func TestLimitsHelp(t *testing.T) {
 		fmt.Sprintf("| time to HELLO | %d s |", DefaultHandshake/time.Second),
 		fmt.Sprintf("| progress inside a frame, header included | %d KiB in %d s |", progress>>10, DefaultFrame/time.Second),
 		fmt.Sprintf("| a peer takes something of what is sent to it | in %d min |", DefaultStall/time.Minute),
+		fmt.Sprintf("has waited for its `--drain` | in %d s |", lastWords/time.Second),
 		fmt.Sprintf("| answers queued for one connection | %d KiB | reading pauses until %d KiB |", answersHigh>>10, answersLow>>10),
 		"| connections of one address that is not loopback | 1,024 |",
 		fmt.Sprintf("descriptor limit less an eighth, at least %d", minReserve),

@@ -288,6 +288,13 @@ func (lc *loopConn) drain(force bool) {
 		if lc.c != nil && !lc.dead {
 			lc.ses.Drain(force)
 			lc.act()
+			if force {
+				lc.d.loop.After(lastWords, func() {
+					if !lc.dead {
+						lc.c.Abort(evloop.ErrTimeout)
+					}
+				})
+			}
 		}
 	})
 }

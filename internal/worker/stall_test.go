@@ -197,3 +197,32 @@ func checkQueue(t *testing.T, srv *Server) {
 		}
 	}
 }
+
+// TestShutdownDeaf has a client that takes nothing when the time to drain is over: it does not keep the server for as long as it may
+// be deaf otherwise.
+func TestShutdownDeaf(t *testing.T) { eachDriver(t, shutdownDeaf) }
+
+func shutdownDeaf(t *testing.T, driver string) {
+	srv, path := stored(t, Config{Driver: driver}, 256)
+	nc, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	p := newPeer(t, nc)
+	p.send(getBig())
+	if f := p.next(); f.Kind != wire.Meta {
+		t.Fatalf("got %v", f.Kind)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := srv.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("shutdown: %v", err)
+	}
+	took := time.Since(began)
+	if took >= DefaultStall {
+		t.Errorf("a deaf client kept the server for %v", took)
+	}
+	t.Logf("shut down after %v", took)
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ import pytest
 import ndferry
 from conftest import Server
 from cutter import CHUNK, FOREVER, GET, PUT, Cutter
+from ndferry import aio
 from ndferry._sharing import split
 
 CELLS = 32
@@ -136,3 +138,32 @@ def test_split() -> None:
             sizes = [sum(n for _, n in part) for part in parts]
             assert len(parts) == min(count, len(cells))
             assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_cancelled_in_between(server: Server, after: int) -> None:
+    """No connection is stuck, and none goes on with memory that is the caller's again."""
+
+    array = np.tile(RANDOM, (16, 1))
+
+    async def run() -> None:
+        async with await aio.connect(server.addr) as c:
+            task = asyncio.current_task()
+            assert task is not None
+            calls = 0
+
+            def stop(_: int, __: int) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == after:
+                    task.cancel()
+
+            with pytest.raises(asyncio.CancelledError):
+                await c.put("f", array, streams=3, chunks=(1, 1 << 16), progress=stop)
+            task.uncancel()
+            assert len(asyncio.all_tasks()) == 1
+        async with await aio.connect(server.addr) as c:
+            await c.put("f", array, streams=3, chunks=(1, 1 << 16))
+            np.testing.assert_array_equal(await c.get("f", streams=3), array)
+
+    asyncio.run(run())

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +18,9 @@ import (
 // crowd is the connections that transfer nothing.
 type crowd struct {
 	network, address string
+	abortNetwork     string // where connections are reset
+	abortAddress     string
+	bare             *exec.Cmd // nil: at the server
 	tasks            sync.WaitGroup
 	aborted, silent  atomic.Int64
 	mu               sync.Mutex
@@ -23,7 +30,12 @@ type crowd struct {
 
 // gather connects the idle and the slow, and starts those that come again and again.
 func (l *load) gather(network, address string) (*crowd, error) {
-	c := &crowd{network: network, address: address}
+	c := &crowd{network: network, address: address, abortNetwork: network, abortAddress: address}
+	if l.away {
+		if err := c.startBare(); err != nil {
+			return nil, err
+		}
+	}
 	for i := range l.half {
 		nc, err := c.greet()
 		if err != nil {
@@ -98,7 +110,7 @@ func (c *crowd) trickle(l *load, slow []net.Conn) {
 // abort connects, begins a frame and resets.
 func (c *crowd) abort(l *load) {
 	for l.ctx.Err() == nil {
-		nc, err := net.Dial(c.network, c.address)
+		nc, err := net.Dial(c.abortNetwork, c.abortAddress)
 		if err != nil {
 			wait(l.ctx, 10*time.Millisecond)
 			continue
@@ -109,6 +121,41 @@ func (c *crowd) abort(l *load) {
 		}
 		nc.Close()
 		c.aborted.Add(1)
+	}
+}
+
+// startBare starts the process of -bare and has connections reset there.
+func (c *crowd) startBare() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c.bare = exec.Command(self, "-bare")
+	out, err := c.bare.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := c.bare.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	c.abortNetwork, c.abortAddress = "tcp", strings.TrimSpace(line)
+	return err
+}
+
+// acceptAndClose is the least that a server can do. It writes its address first.
+func acceptAndClose() error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(ln.Addr())
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		nc.Close()
 	}
 }
 
@@ -137,6 +184,10 @@ func (c *crowd) leave(l *load) {
 	}
 	c.mu.Unlock()
 	c.tasks.Wait()
+	if c.bare != nil {
+		_ = c.bare.Process.Kill()
+		_ = c.bare.Wait()
+	}
 	if l.aborts > 0 {
 		l.figures["aborts"] = float64(c.aborted.Load())
 	}

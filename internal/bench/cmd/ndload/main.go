@@ -33,6 +33,8 @@ type load struct {
 	silent  int
 	aborts  int
 	total   int64
+	bare    bool
+	away    bool
 	half    int
 	seconds float64
 
@@ -57,9 +59,15 @@ func main() {
 	flag.IntVar(&l.silent, "silent", 0, "clients that connect and say nothing, again and again")
 	flag.IntVar(&l.aborts, "aborts", 0, "clients that connect, begin a frame and reset, again and again")
 	flag.Int64Var(&l.total, "abort-total", 0, "go on until so many connections were reset, however long")
+	flag.BoolVar(&l.away, "aborts-elsewhere", false, "reset connections to a process that only accepts and closes: what the resetting itself costs")
+	flag.BoolVar(&l.bare, "bare", false, "be that process")
 	flag.IntVar(&l.half, "half", 0, "clients that say HELLO, begin a request, and end their side of the connection")
 	flag.Float64Var(&l.seconds, "seconds", 5, "length, after all have connected; the first fifth is not counted")
 	flag.Parse()
+	if l.bare {
+		fmt.Fprintln(os.Stderr, "ndload:", acceptAndClose())
+		os.Exit(1)
+	}
 	if err := l.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "ndload:", err)
 		os.Exit(1)
@@ -75,6 +83,9 @@ func (l *load) run() error {
 	l.ctx = ctx
 	defer cancel()
 	server := serverOf(l.addr)
+	if err := l.prepare(); err != nil {
+		return err
+	}
 	before := server.files()
 	crowd, err := l.gather(a.Network, a.Address)
 	if err != nil {
@@ -169,27 +180,52 @@ func (c *counted) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
 	return p, err
 }
 
+// prepare stores the arrays that the load gets or replaces: a store may keep a descriptor for each.
+func (l *load) prepare() error {
+	c, err := l.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	sizes := map[string]int{}
+	for i := range l.bulk {
+		sizes[bulkName(i)] = l.bytes
+	}
+	if l.list {
+		sizes["asked"] = 100
+	}
+	if l.small {
+		sizes["tiny"] = 4 << 10
+	}
+	for name, n := range sizes {
+		if _, err := c.Put(context.Background(), name, l.array(n), client.PutOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bulkName(i int) string { return fmt.Sprintf("bulk/%d", i) }
+
 func (l *load) transfer(i int) error {
 	c, err := l.dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	a, name := l.array(l.bytes), fmt.Sprintf("bulk/%d", i)
+	a, name := l.array(l.bytes), bulkName(i)
 	source := &counted{a, l, &l.moved[i]}
-	if l.op == "get" {
-		if _, err := c.Put(context.Background(), name, a, client.PutOptions{}); err != nil {
-			return err
-		}
-	}
-	into := make([]byte, l.bytes)
 	for l.ctx.Err() == nil {
 		if l.op == "get" {
-			if _, err := c.Get(l.ctx, name, client.GetOptions{Into: into}); err != nil {
-				return err
+			before := int64(0)
+			progress := func(done, _ int64) {
+				if l.counting.Load() {
+					l.moved[i] += done - before
+				}
+				before = done
 			}
-			if l.counting.Load() {
-				l.moved[i] += int64(l.bytes)
+			if _, err := c.Get(l.ctx, name, client.GetOptions{Into: a.Data, Progress: progress}); err != nil {
+				return err
 			}
 			continue
 		}
