@@ -18,7 +18,7 @@ import (
 
 // Hung is an open file on a file system that does not answer: close, stat and
 // read of it wait until Release. It is what a hostile peer can pass to whoever
-// takes descriptors. After 20 s it fails what waits. Do not start a process while this one has such a
+// takes descriptors. After 12 s it fails what waits. Do not start a process while this one has such a
 // descriptor open: exec would close it in the child, and wait.
 type Hung struct {
 	fd   int
@@ -26,7 +26,7 @@ type Hung struct {
 	dir  string
 	done chan struct{}
 
-	guard *exec.Cmd // ends it after 20 s
+	guard *exec.Cmd // ends it after 12 s
 
 	mu       sync.Mutex
 	released bool     // guarded by mu
@@ -112,7 +112,7 @@ func mount(dir string) (*Hung, error) {
 	}
 	h := &Hung{fd: -1, dev: dev, dir: dir, done: make(chan struct{})}
 	// A process that ends while it waits for its own file system would stay for ever.
-	h.guard = exec.Command("sh", "-c", "sleep 20; umount -f \"$0\"; umount -l \"$0\"", dir)
+	h.guard = exec.Command("sh", "-c", "sleep 12; umount -f \"$0\"; umount -l \"$0\"", dir)
 	h.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.guard.Start(); err != nil {
 		unix.Close(dev)

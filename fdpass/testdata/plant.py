@@ -2,7 +2,7 @@
 
 The module is copied, one line of package fdpass, of the channel between master
 and worker or of the master is broken at a time, and the test that stands for the bug must fail by itself (a plant that no longer
-applies, does not compile or is not noticed ends this program with 1). Two run
+applies, does not compile or is not noticed ends this program with 1). Three run
 at a time. A part of the gate.
 
 Usage: python3 fdpass/testdata/plant.py [WORD]    only plants that contain WORD
@@ -135,7 +135,7 @@ def run(root: pathlib.Path, plant: tuple[str, str, str, str, str]) -> str:
     if source.count(old) != 1:
         return f"NOT APPLIED, the line is there {source.count(old)} times"
     path.write_text(source.replace(old, new))
-    args = ["go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout=10s", "-run", f"^{test}", package]
+    args = ["go", "test", "-vet=off", "-ldflags=-s -w", "-count=1", "-timeout=6s", "-run", f"^{test}", package]
     done = subprocess.run(args, cwd=root, capture_output=True, text=True)
     path.write_text(source)
     output = done.stdout + done.stderr
@@ -151,9 +151,9 @@ def main() -> int:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = [plant for plant in PLANTS if word in plant[0]]
     failed = 0
-    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(3) as pool:
         copies: queue.Queue[pathlib.Path] = queue.Queue()
-        for i in range(2):
+        for i in range(3):
             copy = pathlib.Path(scratch, str(i))
             copy.mkdir()
             for name in ("go.mod", "go.sum"):

@@ -144,7 +144,9 @@ func TestHostileWorker_hungFile(t *testing.T) {
 		if !h.AwaitClose(1) {
 			t.Error("the master does not close the file")
 		}
-		r.await("the hostile worker gets nothing", func(s Status) bool { return s.Workers[0].Generation <= 2 })
+		r.await("the hostile worker's channel is ended before that file is closed", func(s Status) bool {
+			return s.Workers[0].Generation <= 2 && strings.Contains(r.log.String(), "a worker's channel")
+		})
 		for i := range 20 {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.addr)
