@@ -25,7 +25,7 @@ PLANTS = [
      "pending.Go(func() {", "pending.Add(1)\n		func(f func()) { defer pending.Done(); f() }(func() {", "TestFrameServer"),
     ("timeout starts again with every read", "frame.go",
      "return c.RecvContext(ctx, p) })",
-     "ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 50*time.Millisecond)\n"
+     "ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)\n"
      "		defer cancel()\n		return c.RecvContext(ctx, p) })", "TestRecvFrame_trickle"),
     ("no timeout in the sender", "send.go",
      "		done := c.writes.watch(ctx)\n		defer func() { err = done(err) }()\n	}\n	return c.sendRest", "	}\n	return c.sendRest",
