@@ -46,7 +46,10 @@ def empty(size: int) -> Bytes:
         return np.empty(size, np.uint8)
     free = _take(size)
     if free is None:
-        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError(f"no memory for an array of {size:,} bytes: {error}") from error
         with contextlib.suppress(OSError, AttributeError):
             pages.madvise(mmap.MADV_HUGEPAGE)
         free = pages, np.frombuffer(pages, np.uint8)
@@ -62,9 +65,14 @@ def _take(size: int) -> tuple[mmap.mmap, Bytes] | None:
 
 
 def _give(pages: mmap.mmap, memory: Bytes) -> None:
-    with contextlib.suppress(OSError):
-        pages.madvise(mmap.MADV_FREE)
-        with _lock:
+    # Without waiting: a finalizer may run inside of any call, also one of this thread that holds the lock.
+    if not _lock.acquire(blocking=False):
+        return
+    try:
+        with contextlib.suppress(OSError):
+            pages.madvise(mmap.MADV_FREE)
             _kept.append((pages, memory))
             while sum(len(memory) for _, memory in _kept) > KEPT:
                 _kept.pop(0)
+    finally:
+        _lock.release()
