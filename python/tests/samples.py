@@ -30,6 +30,11 @@ def same(a: Array, b: Array) -> bool:
     return a.dtype.str == b.dtype.str and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
+def at_rest(a: Array) -> Array:
+    """As the elements travel and rest (spec/WIRE.md §5.9): complex numbers little-endian, others as they are."""
+    return a.astype(a.dtype.newbyteorder("<")) if a.dtype.kind == "c" else a
+
+
 def f_order(a: Array) -> Array:
     return np.asfortranarray(a)
 
