@@ -22,7 +22,7 @@ test: ## everything, in shares with budgets; .ci/run calls it
 race: ## all Go tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 5m ./...
 
-fuzz: ## every fuzz target, 20 seconds each (FUZZTIME=1m for longer)
+fuzz: ## every fuzz target, 12 seconds each (FUZZTIME=1m for longer)
 	scripts/fuzz
 
 demo: build ## arrays from NumPy to a server and back

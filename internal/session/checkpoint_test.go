@@ -34,7 +34,7 @@ func TestCheckpoint(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			count := &syncs{}
 			u := &upload{Upload: count, keep: !c.plain}
-			u.point.at = start
+			u.point.at, u.point.every = start, checkpointBytes
 			want := 0
 			for i, x := range c.cells {
 				if x.durable > 0 {
