@@ -31,6 +31,12 @@ def pytest_report_header() -> str:
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """SIGINT interrupts, also where whoever started the tests in the background had it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def peer(tmp_path: Path) -> Iterator[Peer]:
     server = Peer(str(tmp_path / "peer"))
