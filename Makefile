@@ -13,7 +13,7 @@ help: ## this list
 build: ## bin/ndferry
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ndferry ./cmd/ndferry
 
-check: ## offline, under a minute: format, vet, build, other systems, quick tests
+check: ## offline, a minute and a half: format, vet, build, other systems, quick tests
 	GOPROXY=off scripts/check
 
 test: ## everything, in shares with budgets; .ci/run calls it
