@@ -322,17 +322,7 @@ func (m *Master) revokeStalled() {
 			m.cfg.Log.Warn("a worker does not answer: it gets nothing new, and what it has not taken goes to others",
 				"worker", w.index, "pid", w.pid, "unanswered", w.unanswered(), "take", m.cfg.Take)
 		}
-		for _, o := range w.offers {
-			if o.custody == nil || !o.sent || !w.words.Revoke(o.slot, o.seq) {
-				continue
-			}
-			again = append(again, o.custody)
-			o.custody = nil
-			w.assigned--
-			w.counts.revoked++
-			m.counts.revoked++
-			m.counts.redispatched++
-		}
+		again = append(again, w.revoke()...)
 	}
 	busy := m.dispatch(again)
 	m.changed.Broadcast()

@@ -349,20 +349,25 @@ func (w *worker) reported(r *handover.Report) error {
 func (w *worker) takeBack() {
 	m := w.m
 	m.mu.Lock()
-	var again []*custody
-	for _, o := range w.offers {
-		if o.custody != nil && o.sent && w.words.Revoke(o.slot, o.seq) {
-			again = append(again, o.custody)
-			o.custody = nil
-			w.assigned--
-			w.counts.revoked++
-			m.counts.revoked++
-			m.counts.redispatched++
-		}
-	}
-	busy := m.dispatch(again)
+	busy := m.dispatch(w.revoke())
 	m.mu.Unlock()
 	flush(busy)
+}
+
+// revoke takes back what the worker has not taken, to be offered to others. Called with m.mu held.
+func (w *worker) revoke() (again []*custody) {
+	for _, o := range w.offers {
+		if o.custody == nil || !o.sent || !w.words.Revoke(o.slot, o.seq) {
+			continue
+		}
+		again = append(again, o.custody)
+		o.custody = nil
+		w.assigned--
+		w.counts.revoked++
+		w.m.counts.revoked++
+		w.m.counts.redispatched++
+	}
+	return again
 }
 
 // returned dispatches a connection that a worker gave back.

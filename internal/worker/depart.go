@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -48,10 +49,18 @@ func (s *Server) elsewhere(err error) int {
 	return its
 }
 
+// destination returns the worker to which a connection goes because of what an operation said; 0 when it stays.
+func (s *Server) destination(meta *handover.Meta, ses *session.Session, op session.Operation, r session.Result) int {
+	if r.Err == nil || op.Job != session.Begin && op.Job != session.Join || meta == nil || meta.Hops >= maxHops || !ses.Alone(op.Stream) {
+		return 0
+	}
+	return s.elsewhere(r.Err)
+}
+
 // done tells the session of an operation, unless the connection is to leave because of it. Called with mu held.
 func (c *conn) done(op session.Operation, r session.Result) {
-	if r.Err != nil && (op.Job == session.Begin || op.Job == session.Join) && c.meta != nil && c.meta.Hops < maxHops && !c.dead && !c.closing && c.ses.Alone(op.Stream) {
-		if to := c.srv.elsewhere(r.Err); to > 0 {
+	if !c.dead && !c.closing {
+		if to := c.srv.destination(c.meta, c.ses, op, r); to > 0 {
 			c.leaving.Store(&departure{to, op, r})
 			if !c.inPayload { // else the reader sees it at the next frame
 				c.nc.SetReadDeadline(time.Unix(1, 0))
@@ -113,24 +122,11 @@ func (c *conn) goTo(d *departure, head []byte) error {
 // newMoved is newConn for a connection that another worker has let go.
 func newMoved(s *Server, nc net.Conn, m *handover.Meta) (*conn, error) {
 	c := newConn(s, nc)
-	c.in.Reset(io.MultiReader(&prefix{append([]byte(nil), m.Preread...)}, nc))
+	c.in.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(m.Preread)), nc))
 	var err error
 	if c.ses, err = session.Import(s.cfg.Session, c.ex, c.started, m.State); err != nil {
 		c.ex.Close()
 		return nil, fmt.Errorf("worker: a connection from another worker: %w", err)
 	}
 	return c, nil
-}
-
-// prefix reads what was read before.
-type prefix struct{ b []byte }
-
-// Read implements io.Reader.
-func (p *prefix) Read(b []byte) (int, error) {
-	if len(p.b) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(b, p.b)
-	p.b = p.b[n:]
-	return n, nil
 }

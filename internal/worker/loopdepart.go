@@ -12,11 +12,10 @@ import (
 
 // leaves tells that the connection is to go to another worker because of what an operation said, and sees that it does: see depart.go.
 func (lc *loopConn) leaves(op session.Operation, r session.Result) bool {
-	if r.Err == nil || op.Job != session.Begin && op.Job != session.Join || lc.meta == nil || lc.meta.Hops >= maxHops || lc.dead || lc.closing ||
-		!lc.ses.Alone(op.Stream) {
+	if lc.dead || lc.closing {
 		return false
 	}
-	to := lc.d.srv.elsewhere(r.Err)
+	to := lc.d.srv.destination(lc.meta, lc.ses, op, r)
 	if to == 0 {
 		return false
 	}
