@@ -96,9 +96,22 @@ func (c *Client) greet(credit uint64) error {
 	m.Features = []string{wire.FeatureResend}
 	hello := append(wire.Encode(m), '\n')
 	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
-	if err := c.flush(); err != nil {
-		return err
+	c.patience(c.nc.SetWriteDeadline)
+	_, sent := c.nc.Write(c.out)
+	c.out = c.out[:0]
+	if errors.Is(sent, os.ErrDeadlineExceeded) {
+		return sent
 	}
+	err := c.greeted()
+	// What a server that is gone said first tells more: an ERROR, newer versions, another protocol.
+	if sent != nil && !errors.As(err, new(*wire.Error)) && !errors.As(err, new(*wire.Failure)) {
+		return sent
+	}
+	return err
+}
+
+// greeted hears the other side's HELLO.
+func (c *Client) greeted() error {
 	h, err := c.header()
 	if err != nil {
 		return err

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 import ndferry
+from ndferry._blocking import Driver
+from ndferry._core import Session
 from test_core import CHUNKS, CONVERSATIONS, HELLO, HELLO_FRAME, HELLO_MESSAGE, META, META_MESSAGE, frame
 
 Script = Callable[[socket.socket], None]
@@ -324,3 +326,20 @@ def test_newer_frames(tmp_path: Path) -> None:
 
         with serving(place, script) as addr, pytest.raises(ndferry.ProtocolError, match=says):
             ndferry.connect(addr, timeout=20, retries=0)
+
+        gone, sock = socket.socketpair()
+        with sock:
+            gone.sendall(data)
+            gone.close()  # so that our HELLO cannot be sent
+            with pytest.raises(ndferry.ProtocolError, match=says):
+                Driver(sock, 20).run(Session("test").hello())
+
+
+def test_a_server_that_is_gone_after_its_hello() -> None:
+    """It had nothing to complain about: what broke is said, and it can be tried again."""
+    gone, sock = socket.socketpair()
+    with sock:
+        gone.sendall(HELLO_FRAME)
+        gone.close()
+        with pytest.raises(ndferry.ConnectionError, match="connection broke"):
+            Driver(sock, 20).run(Session("test").hello())

@@ -79,7 +79,15 @@ class Session(Sharing):
         """Open the connection (§2). Must be the first operation."""
         self.idle = False
         # With a line break at the end a server of a text protocol, such as HTTP, answers at once that it is one.
-        yield from self._request(_wire.pack_frame(Kind.HELLO, 0, self._hello(_wire.MAX_CREDIT) + b"\n"))
+        try:
+            yield Send([_wire.pack_frame(Kind.HELLO, 0, self._hello(_wire.MAX_CREDIT) + b"\n")])
+        except ConnectionError as broken:
+            # What a server that is gone said first tells more: an ERROR, newer versions, another protocol.
+            try:
+                yield from self._greeted()
+            except ConnectionError:
+                raise broken from None
+            raise
         yield from self._greeted()
         self.idle = True
 
