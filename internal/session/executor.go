@@ -41,8 +41,7 @@ type upload struct {
 	lender store.Lender // nil when it has no memory of its own
 	grid   array.Grid
 	sha256 bool
-	size   int    // raw bytes of a cell
-	item   []byte // an element of the fill value
+	size   int // raw bytes of a cell
 
 	compressed bool
 	headerOnly bool // compressed cells are not decoded
@@ -213,14 +212,14 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 		return Result{Err: err}
 	}
 	size, err := spec.Meta.CellBytes()
-	item, fillErr := spec.Meta.FillBytes()
+	_, fillErr := spec.Meta.FillBytes()
 	if err := errors.Join(err, fillErr); err != nil {
 		up.Discard()
 		return Result{Err: err}
 	}
 	u := &upload{
 		id:         spec.ID,
-		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, size: size, item: item,
+		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, size: size,
 		sha256: spec.Digest == store.DigestSHA256, keep: spec.Resume,
 	}
 	u.host, u.spec = e, spec
@@ -314,7 +313,7 @@ func (e *Executor) open(ctx context.Context, op Operation) Result {
 	var sizeErr, fillErr error
 	r.grid, err = a.Info().Meta.Grid()
 	r.size, sizeErr = a.Info().Meta.CellBytes()
-	r.item, fillErr = a.Info().Meta.FillBytes()
+	_, fillErr = a.Info().Meta.FillBytes()
 	if err := errors.Join(err, sizeErr, fillErr); err != nil {
 		a.Close()
 		return Result{Err: err}

@@ -134,13 +134,13 @@ func descriptor(nc net.Conn) (fd int, ok bool) {
 	return fd, true
 }
 
-// adopt gives a descriptor to the loop, which closes it. It waits while the loop has many to take: who connects without end may
-// not keep it from those who are connected.
-func (d *loopDriver) adopt(fd int, lc *loopConn) {
+// adopt gives a descriptor to the loop, which closes it, with what was read of it. It waits while the loop has many to take: who
+// connects without end may not keep it from those who are connected.
+func (d *loopDriver) adopt(fd int, preread []byte, lc *loopConn) {
 	d.entering <- struct{}{}
 	err := d.loop.Post(func() {
 		<-d.entering
-		if _, err := d.loop.Adopt(fd, nil, lc); err != nil {
+		if _, err := d.loop.Adopt(fd, preread, lc); err != nil {
 			lc.dead = true
 			lc.finish()
 		}

@@ -68,7 +68,10 @@ type loopConn struct {
 	closing bool // the session has closed
 	dead    bool // the connection has
 
-	meta *handover.Meta // of a connection that a master passed
+	draining bool // asked for before Open
+
+	meta  *handover.Meta // of a connection that a master passed
+	moved []byte         // what another worker exported of the session; until Open
 }
 
 func newLoopConn(d *loopDriver, t *ticket) *loopConn {
@@ -91,8 +94,37 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 // Open implements evloop.Handler.
 func (lc *loopConn) Open(c *evloop.Conn) {
 	lc.c = c
-	lc.ses = session.New(lc.d.srv.cfg.Session, lc.ex, time.Now())
+	cfg := lc.d.srv.cfg.Session
+	if len(lc.moved) == 0 {
+		lc.ses = session.New(cfg, lc.ex, time.Now())
+	} else {
+		var err error
+		if lc.ses, err = session.Import(cfg, lc.ex, time.Now(), lc.moved); err != nil {
+			lc.d.srv.cfg.Log.Warn("a connection from another worker was ended", "err", err)
+			lc.ses = nil
+			c.Abort(err)
+			return
+		}
+		lc.moved = nil
+		lc.greets()
+	}
+	if lc.draining {
+		lc.ses.Drain(false)
+	}
 	lc.act()
+}
+
+// greets counts a client whose HELLO has come.
+func (lc *loopConn) greets() {
+	if lc.greeted || !lc.ses.Greeted() {
+		return
+	}
+	lc.greeted = true
+	lc.d.clients.Add(1)
+	lc.ticket.greeted()
+	if lc.timer != nil {
+		lc.timer.Stop()
+	}
 }
 
 // Drained implements evloop.Handler. The water marks are out of reach; send has its own.
@@ -253,14 +285,7 @@ func (lc *loopConn) trailer(b []byte) {
 		lc.ses.OnPayload(lc.crc, want, status)
 	}
 	lc.release()
-	if !lc.greeted && lc.ses.Greeted() {
-		lc.greeted = true
-		lc.d.clients.Add(1)
-		lc.ticket.greeted()
-		if lc.timer != nil {
-			lc.timer.Stop()
-		}
-	}
+	lc.greets()
 	lc.act()
 }
 
@@ -285,7 +310,9 @@ func (lc *loopConn) tooSlow() {
 // drain is called from any goroutine.
 func (lc *loopConn) drain(force bool) {
 	_ = lc.d.loop.Post(func() {
-		if lc.c != nil && !lc.dead {
+		if lc.c == nil { // it was accepted a moment ago
+			lc.draining = true
+		} else if !lc.dead {
 			lc.ses.Drain(force)
 			lc.act()
 			if force {

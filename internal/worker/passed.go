@@ -89,13 +89,13 @@ func (s *Server) passed(c *handover.Conn) error {
 	}
 	meta := c.Meta
 	meta.Preread, meta.State = nil, nil
-	if len(c.State) == 0 && s.looping() {
+	if s.looping() {
 		lc := newLoopConn(s.loops.least(), t)
-		lc.meta = &meta
+		lc.meta, lc.moved = &meta, c.State
 		s.conns[lc] = struct{}{}
 		s.done.Add(1)
 		s.mu.Unlock()
-		lc.d.adopt(fd, lc)
+		lc.d.adopt(fd, c.Preread, lc)
 		s.mu.Lock()
 		return nil
 	}
