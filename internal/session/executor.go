@@ -59,6 +59,11 @@ func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 
 // Quick tells that op waits for nothing and computes little, so that it may run where waiting hurts.
 func (e *Executor) Quick(op *Operation) bool {
+	if op.Job == ReadCell || op.Job == Shut {
+		if a := e.array(op.Stream); a != nil && a.small {
+			return true
+		}
+	}
 	if !e.store.Instant() || op.Job == Verify {
 		return false
 	}
@@ -123,7 +128,7 @@ func (e *Executor) Close() {
 		e.owners.release(u.id, e)
 	}
 	for stream, a := range e.arrays {
-		a.Close()
+		_ = e.shut(a)
 		delete(e.arrays, stream)
 	}
 }
@@ -177,7 +182,7 @@ func (e *Executor) Run(op Operation, progress func(Result)) Result {
 		a := e.arrays[op.Stream]
 		delete(e.arrays, op.Stream)
 		e.mu.Unlock()
-		return Result{Err: a.Close()}
+		return Result{Err: e.shut(a)}
 	case Stat:
 		a, err := e.store.Open(ctx, op.Name)
 		if err != nil {
@@ -321,11 +326,30 @@ func (e *Executor) open(ctx context.Context, op Operation) Result {
 	e.mu.Lock()
 	e.arrays[op.Stream] = r
 	e.mu.Unlock()
+	if op.First && !e.store.Instant() && r.size <= smallCell && r.grid.Len() == 1 && !e.pool.Half() {
+		got := e.read(ctx, Operation{Job: ReadCell, Stream: op.Stream, Takes: op.Takes})
+		r.small, r.ahead = true, &got
+	}
 	return Result{Info: a.Info()}
+}
+
+// smallCell is the size of an array's only cell that is read along with opening it, so that a GET of it is one operation for others to wait for.
+const smallCell = 64 << 10
+
+// shut closes an array, whatever of it was read for nothing.
+func (e *Executor) shut(a *reading) error {
+	if r := a.ahead; r != nil && r.Data != nil && !r.Lent {
+		e.Give(r.Data)
+	}
+	return a.Close()
 }
 
 func (e *Executor) read(ctx context.Context, op Operation) Result {
 	a := e.array(op.Stream)
+	if r := a.ahead; r != nil {
+		a.ahead = nil
+		return *r
+	}
 	cell, n, err := a.Cell(op.Cell.Index)
 	if err != nil {
 		return Result{Err: err}

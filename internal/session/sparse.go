@@ -14,9 +14,11 @@ import (
 // reading is an array that is open for a GET.
 type reading struct {
 	store.Array
-	grid array.Grid
-	size int
-	sent bitmap // cells whose bytes went out, when the peer takes ALIAS
+	grid  array.Grid
+	size  int
+	small bool    // what is left to do takes no time worth mentioning: there is one cell, and it was read
+	ahead *Result // of reading it, until it is asked for
+	sent  bitmap  // cells whose bytes went out, when the peer takes ALIAS
 }
 
 // repeat records cells that have no CHUNK of their own.

@@ -209,6 +209,9 @@ func (lc *loopConn) ask() {
 		lc.begin(skipped)
 		lc.skip, lc.left = true, int(h.Length)
 	default:
+		if h.Length >= bulkBytes {
+			lc.d.thread.take()
+		}
 		lc.begin(payload)
 		if err := lc.c.ReadInto(p.Memory, lc); err != nil { // closed meanwhile
 			lc.Done(lc.c, err)
