@@ -71,6 +71,18 @@ func (e *Executor) Quick(op *Operation) bool {
 	return true
 }
 
+// Wanted tells that op has a purpose though the connection is gone: it ends something, or it stores what came of a transfer that goes on.
+func (e *Executor) Wanted(op *Operation) bool {
+	switch op.Job {
+	case Release, Discard, Shut:
+		return true
+	case Write, Repeat:
+		u := e.upload(op.Stream)
+		return u != nil && u.keep
+	}
+	return false
+}
+
 // Take implements Memory.
 func (e *Executor) Take(stream uint32, cell, size int) (p []byte, lent bool) {
 	if u := e.upload(stream); u != nil {
@@ -291,6 +303,8 @@ func (e *Executor) end(ctx context.Context, op Operation) Result {
 		switch {
 		case op.Job == Release && u.keep:
 			return u.putAside(ctx)
+		case op.Job == Commit && u.keep && ctx.Err() != nil: // the server stops
+			return errors.Join(ctx.Err(), u.putAside(ctx))
 		case op.Job != Commit:
 			return u.Discard()
 		}
