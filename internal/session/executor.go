@@ -53,7 +53,7 @@ type upload struct {
 // NewExecutor returns an executor over st. ctx ends what it waits for.
 func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 	return &Executor{
-		store: st, pool: pool, ctx: ctx, now: time.Now, every: checkpointBytes,
+		store: st, pool: pool, ctx: ctx, now: time.Now, every: checkpointBytes / 2,
 		uploads: map[uint32]*upload{}, arrays: map[uint32]*reading{}, cancel: map[uint32]context.CancelFunc{},
 	}
 }
