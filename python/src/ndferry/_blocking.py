@@ -88,10 +88,14 @@ class Driver:
             operation.close()
 
     def _send(self, buffers: Sequence[Buffer]) -> int:
-        total = sum(map(len, buffers))
         self._bound()
         started = time.monotonic()
-        sent = self._sock.sendmsg(buffers)
+        if len(buffers) == 1:
+            total = len(buffers[0])
+            sent = self._sock.send(buffers[0])
+        else:
+            total = sum(map(len, buffers))
+            sent = self._sock.sendmsg(buffers)
         while sent < total:
             started = self._still(started, sent)
             total -= sent
@@ -123,13 +127,15 @@ class Driver:
 
     def _soon(self, view: Bytes) -> int:
         """What comes at once; 0 when that is nothing."""
-        end = time.monotonic() + BRIEFLY
+        receive, end = self._sock.recv_into, 0.0
         while True:
             try:
-                return self._sock.recv_into(view, 0, socket.MSG_DONTWAIT)
+                return receive(view, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                if time.monotonic() > end:
+                now = time.monotonic()
+                if end and now > end:
                     return 0
+                end = end or now + BRIEFLY
 
     def _poll(self, request: Receive) -> int:
         try:
