@@ -172,6 +172,7 @@ func (l *Loop) turn() error {
 		if l.yield { // goroutines that this loop made ready go first
 			l.yield = false
 			runtime.Gosched()
+			l.hot = l.cfg.Spin && l.jobs > 0 // their results may be there soon
 		}
 		return nil // and look again: the wait may have taken a wake-up
 	}
