@@ -69,6 +69,8 @@ type Loop struct {
 	stopping bool
 
 	waking atomic.Bool
+	asleep atomic.Int32 // how the loop waits; set before waking is looked at
+	shares bool         // ShareThread
 	mu     sync.Mutex
 	posted []func() // guarded by mu
 	closed bool     // guarded by mu
@@ -169,14 +171,13 @@ func (l *Loop) turn() error {
 		if n, err := l.spin(); n > 0 || err != nil {
 			return l.handleEvents(n, err)
 		}
-		if l.yield { // goroutines that this loop made ready go first
-			l.yield = false
+		if l.yield && !l.shares { // goroutines that this loop made ready go first
 			runtime.Gosched()
-			l.hot = l.cfg.Spin && l.jobs > 0 // their results may be there soon
 		}
+		l.yield = false
 		return nil // and look again: the wait may have taken a wake-up
 	}
-	n, err := l.p.Wait(l.ev, d)
+	n, err := l.wait(d)
 	if d != 0 {
 		l.stats.Sleeps++
 		l.yieldedAt = l.clock() // asleep it held up nobody
@@ -465,7 +466,7 @@ func (l *Loop) shutdown() {
 	}
 	l.reap()
 	for l.jobs > 0 {
-		if _, err := l.p.Wait(l.ev, 10*time.Millisecond); err != nil {
+		if _, err := l.wait(10 * time.Millisecond); err != nil {
 			break
 		}
 		l.runPosted()

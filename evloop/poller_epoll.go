@@ -17,9 +17,10 @@ var _ Poller = (*epoll)(nil)
 // EPOLLRDHUP is never asked for. A peer's FIN makes EPOLLIN ready as well,
 // and the read that returns 0 is the only end of stream that counts.
 type epoll struct {
-	fd    int
-	wk    waker
-	batch []unix.EpollEvent
+	fd      int
+	wk      waker
+	batch   []unix.EpollEvent
+	parking *parking // nil: it was not asked for, and fd is owned here
 }
 
 func newEpoll() (Poller, error) {
@@ -64,10 +65,21 @@ func (p *epoll) Set(fd int, old, new Interest) error {
 }
 
 func (p *epoll) Wait(ev []Event, d time.Duration) (int, error) {
-	if len(p.batch) < len(ev) {
+	p.room(ev)
+	n, errno := p.wait(p.batch, millis(d))
+	return p.events(ev, n, errno)
+}
+
+// room makes batch as long as ev.
+func (p *epoll) room(ev []Event) {
+	if cap(p.batch) < len(ev) {
 		p.batch = make([]unix.EpollEvent, len(ev))
 	}
-	n, errno := p.wait(p.batch[:len(ev)], millis(d))
+	p.batch = p.batch[:len(ev)]
+}
+
+// events turns the n events in batch into ev.
+func (p *epoll) events(ev []Event, n int, errno unix.Errno) (int, error) {
 	if errno != 0 {
 		if errno == unix.EINTR {
 			return 0, nil
@@ -109,5 +121,8 @@ func (p *epoll) Wake() error { return p.wk.wake() }
 
 func (p *epoll) Close() error {
 	_ = p.wk.close()
+	if p.parking != nil {
+		return p.parking.file.Close()
+	}
 	return unix.Close(p.fd)
 }

@@ -72,6 +72,7 @@ func startLoops(s *Server, n int) (*loops, error) {
 		d := &loopDriver{loops: ls, srv: s, loop: loop, entering: make(chan struct{}, adoptAhead)}
 		d.thread = ownThread{loop: loop, log: s.cfg.Log}
 		ls.all = append(ls.all, d)
+		loop.ShareThread(true)
 		d.done.Go(func() {
 			if err := loop.Run(context.Background()); err != nil {
 				s.cfg.Log.Error("event loop", "err", err)
