@@ -62,10 +62,10 @@ func openDoor(m *Master, number int, ln net.Listener) (*door, error) {
 	return d, nil
 }
 
-// inherit sets on a listener what its connections get from it: what package net sets on each, at no cost for each.
+// inherit sets on a listener what its connections get from it, at no cost for each: what package net sets on each, and what evloop does.
 func inherit(fd int) {
 	for _, o := range [][3]int{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_OOBINLINE, 1}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 	} {
 		_ = unix.SetsockoptInt(fd, o[0], o[1], o[2]) // without it a connection works, too
