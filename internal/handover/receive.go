@@ -172,7 +172,7 @@ func (w *Worker) answer(ctx context.Context, seq uint64) {
 	case w.answered >= after && w.reported < after:
 		w.report(ctx)
 	case !w.due:
-		w.due = true
+		w.due, w.settled = true, w.words.Settled()
 		w.later(late, w.overdue)
 	}
 }
@@ -189,7 +189,16 @@ func (w *Worker) overdue() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.due = false
+	settled := uint64(0)
 	if w.answered > w.reported {
+		settled = w.words.Settled()
+	}
+	switch {
+	case w.answered <= max(w.reported, settled):
+	case settled > w.settled: // it has looked meanwhile, and will again
+		w.due, w.settled = true, settled
+		w.later(ReportLate, w.overdue)
+	default:
 		w.report(context.Background())
 	}
 }

@@ -48,6 +48,7 @@ const (
 	atClosed    = 32
 	atAnswered  = 40
 	atWanted    = 48
+	atSettled   = 56
 	atLatency   = 1024
 	latencyBins = 256
 )
@@ -218,6 +219,12 @@ func (w *Words) SetAnswered(seq uint64) { w.at(atAnswered).Store(seq) }
 
 // Answered returns up to which offer they are answered, as the worker says.
 func (w *Words) Answered() uint64 { return w.at(atAnswered).Load() }
+
+// SetSettled says up to which offer the master has seen what became of them. The master's.
+func (w *Words) SetSettled(seq uint64) { w.at(atSettled).Store(seq) }
+
+// Settled returns up to which offer the master needs to be told nothing any more.
+func (w *Words) Settled() uint64 { return w.at(atSettled).Load() }
 
 // Want asks for a REPORT as soon as offers up to seq are answered; 0: for none. The master's; he looks at Answered again behind it, and
 // then waits.

@@ -48,6 +48,7 @@ type Worker struct {
 	answered uint64 // guarded by mu
 	reported uint64 // guarded by mu
 	due      bool   // guarded by mu; a timer will report
+	settled  uint64 // guarded by mu; what the master had seen when the timer began
 }
 
 // Inherited is Join over the descriptors that a worker is started with.

@@ -28,6 +28,7 @@ type door struct {
 	wake   int                // an eventfd that ends the wait
 	permit func(fd int) error // nil: all
 	local  string             // empty: it differs
+	sys    doorCalls          // owned by who is in accept
 	closed atomic.Bool
 }
 
@@ -126,15 +127,15 @@ func passing(err error) bool {
 func (d *door) batch(room int) (batch []*custody, err error) {
 	for !d.closed.Load() {
 		for len(batch) < room {
-			n, peer, err := unix.Accept4(d.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			switch err {
-			case nil:
-				if c := d.admit(n, peer); c != nil {
+			n, errno := d.sys.accept(d.fd)
+			switch errno {
+			case 0:
+				if c := d.admit(n); c != nil {
 					batch = append(batch, c)
 				}
 				continue
 			case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EBADF, unix.EINVAL, unix.ENOTSOCK:
-				return batch, os.NewSyscallError("accept4", err)
+				return batch, os.NewSyscallError("accept4", errno)
 			case unix.EAGAIN:
 			default:
 				continue // of a connection that is over already
@@ -153,7 +154,7 @@ func (d *door) batch(room int) (batch []*custody, err error) {
 }
 
 // admit makes a custody of a connection that was just accepted, nil when it is nobody's to have.
-func (d *door) admit(fd int, peer unix.Sockaddr) *custody {
+func (d *door) admit(fd int) *custody {
 	c := &custody{m: d.m, fd: fd}
 	c.Accepted = time.Now().UnixNano()
 	c.Listener = d.number
@@ -174,7 +175,7 @@ func (d *door) admit(fd int, peer unix.Sockaddr) *custody {
 		c.end()
 		return nil
 	}
-	c.Client, c.Local = addrText(peer), d.local
+	c.Client, c.Local = d.sys.peer(), d.local
 	if c.Local == "" {
 		if sa, err := unix.Getsockname(fd); err == nil {
 			c.Local = addrText(sa)

@@ -348,6 +348,7 @@ func (w *worker) reported(r *handover.Report) error {
 // answers settles the offers that the worker has answered, and returns the connections that are to go elsewhere. Called with mu held.
 func (w *worker) answers(seq uint64) []*custody {
 	w.answered = seq
+	w.words.SetSettled(seq)
 	if w.stalled {
 		w.stalled = false
 		w.m.cfg.Log.Info("a worker answers again", "worker", w.index, "pid", w.pid)
