@@ -98,6 +98,7 @@ func (c *Conn) TryRecv(buf []byte, files *Files) (n int, ok bool, err error) {
 	c.reads.hold() // what follows may ask the socket by its RawConn
 	if err = c.outcome(files, len(buf)); err != nil {
 		files.Abandon()
+		files.fds = nil
 		return 0, true, fmt.Errorf("fdpass: recv: %w", err)
 	}
 	return s.n, true, nil
