@@ -53,10 +53,12 @@ func TestGreetAServerThatIsGone(t *testing.T) {
 // withPeerGone is one end of a Unix pair whose other end wrote data and closed.
 func withPeerGone(t *testing.T, data []byte) net.Conn {
 	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	unix.CloseOnExec(fds[0])
+	unix.CloseOnExec(fds[1])
 	gone, ours := os.NewFile(uintptr(fds[0]), "gone"), os.NewFile(uintptr(fds[1]), "ours")
 	defer ours.Close()
 	if _, err := io.Copy(gone, bytes.NewReader(data)); err != nil {

@@ -92,6 +92,11 @@ type Config struct {
 	// Linger how long it then waits for the peer to end its side,
 	// DialTimeout how long Dial waits. Defaults 10 s, 1 s, 10 s.
 	FlushTimeout, Linger, DialTimeout time.Duration
+	// Spin lets the loop ask for events for up to 50 µs before it sleeps, as
+	// long as messages come that fast: a peer on this machine is answered
+	// sooner, for processor time that somebody else could have. While a
+	// ReadInto is in progress every loop does so.
+	Spin bool
 	// Log gets what operators need: the chosen backend, errors with the
 	// peer's address, slow callbacks. Default slog.Default().
 	Log *slog.Logger

@@ -40,10 +40,11 @@ type Loop struct {
 	hot        bool    // the last wait found events: ask again before sleeping
 	yield      bool    // this turn ran code that may have made goroutines ready
 	yieldedAt  int64
-	turnAt     int64 // when the turn began
-	spinner    spinner
-	now        int64 // read once per event
-	cur        *Conn // is being handled: will be settled
+	turnAt     int64   // when the turn began
+	bulkSpin   spinner // while a ReadInto is in progress
+	smallSpin  spinner // else
+	now        int64   // read once per event
+	cur        *Conn   // is being handled: will be settled
 	dirty      []*Conn
 	again      []*Conn
 	starved    []*Conn

@@ -6,9 +6,11 @@ import "time"
 
 // In a fast transfer the next bytes come some 10 µs after the last: sleeping
 // and being woken costs sender and receiver more than asking on. While a
-// ReadInto is in progress the loop does so for spinTime before it sleeps. A
-// sender that is slower than that must not keep a processor busy: each spin
-// that was for nothing doubles how often the next are left out.
+// ReadInto is in progress the loop does so for spinTime before it sleeps; with
+// Config.Spin also after small messages, unless other goroutines have work for
+// it. A sender that is slower than that must not keep a processor busy: each
+// spin that was for nothing doubles how often the next are left out, of either
+// kind by itself.
 const (
 	spinTime  = int64(50 * time.Microsecond)
 	spinTries = 512 // the bound where a clock stands still
@@ -39,17 +41,25 @@ func (s *spinner) ended(found bool) {
 	s.skip = 1<<s.missed - 1
 }
 
-// spin asks for events for a moment, if a payload is on its way and spinning
-// pays. It returns early when something was posted.
+// spin asks for events for a moment, if a payload or, with Config.Spin, any
+// message may be on its way and spinning pays. It returns early when something
+// was posted.
 func (l *Loop) spin() (int, error) {
-	if l.sinks == 0 || !l.spinner.worth() {
+	s := &l.bulkSpin
+	if l.sinks == 0 {
+		s = &l.smallSpin
+		if !l.cfg.Spin || l.yield || l.jobs > 0 {
+			return 0, nil
+		}
+	}
+	if !s.worth() {
 		return 0, nil
 	}
 	l.stats.Spins++
 	end := l.clock() + spinTime
 	for try := 0; try < spinTries && !l.waking.Load(); try++ {
 		if n, err := l.p.Wait(l.ev, 0); n > 0 || err != nil {
-			l.spinner.ended(true)
+			s.ended(true)
 			return n, err
 		}
 		if l.clock() >= end {
@@ -60,6 +70,6 @@ func (l *Loop) spin() (int, error) {
 		return 0, nil
 	}
 	l.stats.SpinsMissed++
-	l.spinner.ended(false)
+	s.ended(false)
 	return 0, nil
 }

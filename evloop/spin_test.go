@@ -3,6 +3,7 @@
 package evloop
 
 import (
+	"io"
 	"slices"
 	"testing"
 	"time"
@@ -57,6 +58,52 @@ func TestSpin_stalled(t *testing.T) {
 	check(t, err)
 	if got := recv(t, h.got); len(got) != len(want[0]) {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// TestSpin_small has small messages answered: with Config.Spin the loop asks
+// on after each, as long as that pays, and without it never.
+func TestSpin_small(t *testing.T) {
+	for _, spin := range []bool{false, true} {
+		r := startLoop(t, Config{Spin: spin})
+		p := socketPair(t, "tcp", 0)
+		r.adopt(p.fd, &funcs{data: func(c *Conn, b []byte) int {
+			_, err := c.Write(b)
+			check(t, err)
+			return len(b)
+		}})
+		stats := func() (s LoopStats) {
+			r.do(func() { s = r.Stats() })
+			return s
+		}
+		one := make([]byte, 1)
+		exchange := func(n int) {
+			for range n {
+				_, err := p.peer.Write(one)
+				check(t, err)
+				_, err = io.ReadFull(p.peer, one)
+				check(t, err)
+			}
+		}
+		exchange(200)
+		s := stats()
+		t.Logf("spin %v: %d spins, %d of them missed, %d sleeps in 200 exchanges", spin, s.Spins, s.SpinsMissed, s.Sleeps)
+		if spin != (s.Spins > 0) {
+			t.Errorf("spin %v: %d spins", spin, s.Spins)
+		}
+		before := stats()
+		for range 64 { // apart: at most every second sleep is put off, and ever fewer are
+			time.Sleep(time.Millisecond)
+			exchange(1)
+		}
+		time.Sleep(50 * time.Millisecond) // in which nothing is to happen
+		after := stats()
+		if n := after.SpinsMissed - before.SpinsMissed; n > 16 {
+			t.Errorf("%d spins for nothing while messages came apart", n)
+		}
+		if n := after.Turns - before.Turns; n > 64*5 {
+			t.Errorf("%d turns in 64 exchanges", n)
+		}
 	}
 }
 

@@ -182,12 +182,6 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 		return err
 	}
 	defer src.Close()
-	c, err := conn.dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-
 	from, err := retyped(src, flags.dtype)
 	if err != nil {
 		return err
@@ -197,11 +191,17 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 	if err != nil {
 		return err
 	}
+	begun := a.rememberPut(conn.addr.String(), file, name, flags.resume, &opts, size)
+	c, err := conn.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
 	p := a.newProgress("put "+name, int64(size))
 	defer p.finish()
 	opts.Progress = p.report()
 	begin := a.now()
-	r, err := a.putRemembered(ctx, c, conn.addr.String(), file, name, flags.resume, from, opts, size)
+	r, err := a.putRemembered(ctx, c, name, begun, from, opts)
 	if err != nil {
 		return err
 	}
@@ -242,23 +242,37 @@ func retyped(src client.Source, as string) (client.Source, error) {
 	return from, nil
 }
 
-// putRemembered puts, and goes on with what was interrupted. A stream cannot be read twice, and what has one chunk is as quickly sent again.
-func (a *app) putRemembered(ctx context.Context, c *client.Client, server, file, name, how string, src client.Source, opts client.PutOptions, size int) (*client.Receipt, error) {
+// rememberPut looks for what was interrupted of a put, and prepares opts. It returns nil when nothing is to be remembered: a stream cannot be
+// read twice, and what has one chunk is as quickly sent again.
+func (a *app) rememberPut(server, file, name, how string, opts *client.PutOptions, size int) *begunPut {
 	if file == "-" {
 		opts.Resume, opts.Retries = false, 0
 	}
 	if !opts.Resume || size <= opts.ChunkBytes {
 		opts.Resume = false
-		return c.PutFrom(ctx, name, src, opts)
+		return nil
 	}
-	t, resumed, err := a.beginTransfer(server, name, file, how, &opts)
+	t, err := a.recallTransfer(server, name, file, how, opts)
 	if err != nil {
 		a.log.Warn("put: an interruption will not be remembered", "err", err)
 		opts.Resume = false
+	}
+	return t
+}
+
+// putRemembered puts, and goes on with what was interrupted, unless t is nil.
+func (a *app) putRemembered(ctx context.Context, c *client.Client, name string, t *begunPut, src client.Source, opts client.PutOptions) (*client.Receipt, error) {
+	if t == nil {
 		return c.PutFrom(ctx, name, src, opts)
 	}
-	if opts.ID = t.ID; resumed {
+	opts.ID = t.ID
+	resumed := t.recalled
+	if resumed {
 		a.log.Info("put: going on with what was interrupted; --resume off begins anew", "id", t.ID)
+	} else if err := t.begin(); err != nil {
+		a.log.Warn("put: an interruption will not be remembered", "err", err)
+		opts.Resume = false
+		return c.PutFrom(ctx, name, src, opts)
 	}
 	if opts.Digest == client.SHA256 {
 		known, err := openLeaves(t.leaves(), t.ID)

@@ -9,18 +9,14 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
-	"ndferry/array"
 	"ndferry/client"
 	"ndferry/wire"
 )
@@ -47,36 +43,29 @@ type begunPut struct {
 	Samples []sample `json:"samples"`
 	Whole   string   `json:"whole,omitzero"` // SHA-256 of the file, with resumeVerify
 
-	path    string
-	file    string
-	chunk   int
-	sampled chan error // of remember; nil when the transfer was remembered before
-	checked chan error // of compare, when it was
-	verdict error      // of compare, once confirm has been called
-	asked   bool       // confirm has been called
+	path     string
+	file     string
+	chunk    int
+	recalled bool       // from an earlier run
+	sampled  chan error // of remember; nil when the transfer was remembered before
+	checked  chan error // of compare, when it was
+	verdict  error      // of compare, once confirm has been called
+	asked    bool       // confirm has been called
 }
 
 // errChanged is what confirm returns when samples of the file are not what they were.
 var errChanged = errors.New("the file is not the one that was begun")
 
-// sample is the leaf (spec/WIRE.md §5.7) of a chunk of the file.
-type sample struct {
-	Chunk  int    `json:"chunk"`
-	SHA256 string `json:"sha256"`
-}
-
-const samples = 16
-
-// beginTransfer returns what is remembered of the transfer, or remembers a new one. resumed tells which.
-func (a *app) beginTransfer(server, name, file, how string, opts *client.PutOptions) (t *begunPut, resumed bool, err error) {
+// recallTransfer returns what is remembered of the transfer, or a new one, which is remembered from begin on; recalled tells which.
+func (a *app) recallTransfer(server, name, file, how string, opts *client.PutOptions) (*begunPut, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	defer f.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, false, os.NewSyscallError("fstat", err)
+		return nil, os.NewSyscallError("fstat", err)
 	}
 	now := begunPut{
 		Server: server, Name: name, Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Time: st.Mtim.Nano(), Change: st.Ctim.Nano(),
@@ -91,30 +80,36 @@ func (a *app) beginTransfer(server, name, file, how string, opts *client.PutOpti
 	now.Options = hex.EncodeToString(described[:8])
 	dir, err := a.stateDir()
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if how == resumeVerify {
 		if now.Whole, err = digestOf(f); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %d %d", server, name, now.Device, now.Inode))
 	now.path = filepath.Join(dir, hex.EncodeToString(key[:16])+".json")
 	if old := readTransfer(now.path); old != nil && old.same(&now) {
-		old.path, old.file, old.chunk = now.path, now.file, now.chunk
+		old.path, old.file, old.chunk, old.recalled = now.path, now.file, now.chunk, true
 		if now.Whole == "" {
 			old.checked = make(chan error, 1)
-			go func() { old.checked <- old.compare() }() // while what is missing is on its way: confirm waits for it
+			go func() { old.checked <- old.compare() }() // while we connect and what is missing is on its way: confirm waits for it
 		}
-		return old, true, nil
+		return old, nil
 	}
 	rand.Read(now.ID[:])
+	return &now, nil
+}
+
+// begin has a new transfer remembered, while the first chunks are on their way.
+func (t *begunPut) begin() error {
+	dir := filepath.Dir(t.path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, false, err
+		return err
 	}
-	now.sampled = make(chan error, 1)
-	go func() { now.sampled <- now.remember(dir) }() // while the first chunks are on their way
-	return &now, false, nil
+	t.sampled = make(chan error, 1)
+	go func() { t.sampled <- t.remember(dir) }()
+	return nil
 }
 
 // stateDir is where transfers are remembered (XDG Base Directory Specification).
@@ -186,48 +181,6 @@ func (t *begunPut) settled() error {
 	err := <-t.sampled
 	t.sampled = nil
 	return err
-}
-
-// leavesOf returns the leaves of chunks of a .npy file; of random ones when chunks is nil.
-func leavesOf(file string, size int, chunks []int) ([]sample, error) {
-	workers := min(runtime.GOMAXPROCS(0), samples)
-	sources := make([]*client.NPYFile, workers)
-	for i := range sources {
-		n, err := client.OpenNPY(file)
-		if err != nil {
-			return nil, err
-		}
-		defer n.Close()
-		sources[i] = n
-	}
-	dtype, shape, order := sources[0].Describe()
-	grid, err := array.NewGrid(shape, array.DefaultCell(shape, order, dtype.ItemSize(), size), order)
-	if err != nil {
-		return nil, err
-	}
-	if chunks == nil {
-		chunks = mathrand.Perm(grid.Len())[:min(samples, grid.Len())]
-	}
-	found := make([]sample, len(chunks))
-	failures := make([]error, workers)
-	var running sync.WaitGroup
-	for w, src := range sources {
-		running.Go(func() {
-			buf := make([]byte, grid.CellElements()*dtype.ItemSize())
-			for i := w; i < len(chunks) && failures[w] == nil; i += workers {
-				if chunks[i] < 0 || chunks[i] >= grid.Len() {
-					failures[w] = fmt.Errorf("chunk %d of %d", chunks[i], grid.Len())
-					return
-				}
-				var data []byte
-				data, failures[w] = src.Cell(grid, chunks[i], buf)
-				leaf := sha256.Sum256(data)
-				found[i] = sample{Chunk: chunks[i], SHA256: hex.EncodeToString(leaf[:])}
-			}
-		})
-	}
-	running.Wait()
-	return found, errors.Join(failures...)
 }
 
 // digestOf is the SHA-256 of a whole file.

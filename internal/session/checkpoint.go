@@ -8,8 +8,9 @@ import (
 	"ndferry/store"
 )
 
-// A resumable PUT is made durable from time to time, so that a server that dies loses little of it: at the first cell that ends
-// checkpointBytes, or that comes checkpointTime after the last checkpoint.
+// A resumable PUT is made durable from time to time, so that a server that dies loses at most checkpointBytes that were sent on a connection:
+// at the first cell that ends half of them, since as much more may be under way, by the credit that it gave (defaultWindow); or that comes
+// checkpointTime after the last checkpoint.
 const (
 	checkpointBytes = 64 << 20
 	checkpointTime  = 250 * time.Millisecond
@@ -18,7 +19,7 @@ const (
 // checkpoint is what came since the last one. Writes of one upload may run side by side, and Sync beside none of them.
 type checkpoint struct {
 	gate  sync.RWMutex // held for reading by a Write, for writing by a Sync
-	every int          // bytes; immutable
+	every int          // bytes written between two; immutable
 
 	mu      sync.Mutex
 	at      time.Time // guarded by mu: of the last one, or of the beginning
@@ -27,10 +28,11 @@ type checkpoint struct {
 	durable int       // guarded by mu: cells
 }
 
-// Checkpoint makes bytes the distance of checkpoints, unless it is 0. It comes before the first operation.
+// Checkpoint makes bytes what is lost at most, of a connection with that much of credit or less in half of it, unless bytes is 0. It comes
+// before the first operation.
 func (e *Executor) Checkpoint(bytes int) {
 	if bytes > 0 {
-		e.every = bytes
+		e.every = max(bytes/2, 1)
 	}
 }
 

@@ -16,7 +16,7 @@ type syncs struct {
 
 func (s *syncs) Sync(context.Context) error { s.n++; return nil }
 
-// TestCheckpoint counts the checkpoints of cells that come at given times: one at the first cell that completes 64 MiB since the last, or that
+// TestCheckpoint counts the checkpoints of cells that come at given times: one at the first cell that completes 32 MiB since the last, or that
 // comes 250 ms after it, and none of a PUT that is not to be resumed.
 func TestCheckpoint(t *testing.T) {
 	const mib = 1 << 20
@@ -27,14 +27,14 @@ func TestCheckpoint(t *testing.T) {
 		plain bool
 		cells []cell
 	}{
-		{"bytes", false, []cell{{63 * mib, 1, 0}, {mib - 1, 2, 0}, {1, 3, 3}, {63 * mib, 4, 0}, {mib, 5, 5}}},
+		{"bytes", false, []cell{{31 * mib, 1, 0}, {mib - 1, 2, 0}, {1, 3, 3}, {31 * mib, 4, 0}, {mib, 5, 5}}},
 		{"time", false, []cell{{1, 249, 0}, {1, 250, 2}, {1, 499, 0}, {1, 500, 4}, {1, 2000, 5}}},
 		{"no resume", true, []cell{{64 * mib, 1, 0}, {1, 5000, 0}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			count := &syncs{}
 			u := &upload{Upload: count, keep: !c.plain}
-			u.point.at, u.point.every = start, checkpointBytes
+			u.point.at, u.point.every = start, NewExecutor(t.Context(), nil, nil).every
 			want := 0
 			for i, x := range c.cells {
 				if x.durable > 0 {

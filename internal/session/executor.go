@@ -53,7 +53,7 @@ type upload struct {
 // NewExecutor returns an executor over st. ctx ends what it waits for.
 func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 	return &Executor{
-		store: st, pool: pool, ctx: ctx, now: time.Now, every: checkpointBytes,
+		store: st, pool: pool, ctx: ctx, now: time.Now, every: checkpointBytes / 2,
 		uploads: map[uint32]*upload{}, arrays: map[uint32]*reading{}, cancel: map[uint32]context.CancelFunc{},
 	}
 }
@@ -69,6 +69,18 @@ func (e *Executor) Quick(op *Operation) bool {
 		}
 	}
 	return true
+}
+
+// Wanted tells that op has a purpose though the connection is gone: it ends something, or it stores what came of a transfer that goes on.
+func (e *Executor) Wanted(op *Operation) bool {
+	switch op.Job {
+	case Release, Discard, Shut:
+		return true
+	case Write, Repeat:
+		u := e.upload(op.Stream)
+		return u != nil && u.keep
+	}
+	return false
 }
 
 // Take implements Memory.
@@ -291,6 +303,8 @@ func (e *Executor) end(ctx context.Context, op Operation) Result {
 		switch {
 		case op.Job == Release && u.keep:
 			return u.putAside(ctx)
+		case op.Job == Commit && u.keep && ctx.Err() != nil: // the server stops
+			return errors.Join(ctx.Err(), u.putAside(ctx))
 		case op.Job != Commit:
 			return u.Discard()
 		}

@@ -197,7 +197,7 @@ func (s *Session) onGathered(op Operation, p *put, r Result) {
 	case p.state == failed:
 		return
 	case r.Err != nil:
-		s.failPut(op.Stream, p, failureOf(r.Err))
+		s.endPut(op.Stream, p, failureOf(r.Err), endOf(r.Err))
 		return
 	}
 	n := 0

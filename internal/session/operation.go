@@ -1,6 +1,9 @@
 package session
 
 import (
+	"fmt"
+	"net"
+
 	"ndferry/store"
 	"ndferry/wire"
 )
@@ -26,6 +29,9 @@ const (
 	Leave  // end that
 	Gather // list what was written of an upload, on all connections
 )
+
+// ErrUnserved is the Result of an operation that was not run, because the connection is gone and Executor.Wanted was false, or the server is.
+var ErrUnserved = fmt.Errorf("session: the connection is gone: %w", net.ErrClosed)
 
 // Operation is work on the store, done off the session. Operations of a stream run in the order in which they were submitted.
 type Operation struct {

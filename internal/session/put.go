@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -317,7 +318,10 @@ func (s *Session) finish(stream uint32, p *put) {
 }
 
 // failPut answers ERROR, drops the upload and throws away what still comes.
-func (s *Session) failPut(stream uint32, p *put, f *wire.Failure) {
+func (s *Session) failPut(stream uint32, p *put, f *wire.Failure) { s.endPut(stream, p, f, Discard) }
+
+// endPut is failPut, and says by job what becomes of the upload.
+func (s *Session) endPut(stream uint32, p *put, f *wire.Failure, job Job) {
 	if p.state == failed {
 		return
 	}
@@ -325,9 +329,17 @@ func (s *Session) failPut(stream uint32, p *put, f *wire.Failure) {
 	was := p.state
 	p.state = failed
 	if was != opening {
-		s.drop(stream, p, Discard)
+		s.drop(stream, p, job)
 	}
 	s.reap(stream, p)
+}
+
+// endOf is what becomes of an upload after an error of the store: what is not its fault leaves it to be taken up again.
+func endOf(err error) Job {
+	if errors.Is(err, ErrUnserved) || errors.Is(err, context.Canceled) {
+		return Release
+	}
+	return Discard
 }
 
 // drop gives an upload up. While a payload is being read into memory that the upload lent, it must wait: the memory would be
@@ -404,7 +416,7 @@ func (s *Session) onPutDone(op Operation, r Result) {
 			f := failureOf(r.Err)
 			cell := uint64(op.Cell.Index)
 			f.Cell = &cell
-			s.failPut(op.Stream, p, f)
+			s.endPut(op.Stream, p, f, endOf(r.Err))
 		default:
 			delete(p.again.damages, op.Cell.Index)
 			if p.leaves != nil {

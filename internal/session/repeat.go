@@ -86,7 +86,7 @@ func (s *Session) onRepeated(op Operation, p *put, r Result) {
 	case p.state == failed:
 		return
 	case r.Err != nil:
-		s.failPut(op.Stream, p, failureOf(r.Err))
+		s.endPut(op.Stream, p, failureOf(r.Err), endOf(r.Err))
 		return
 	case p.leaves != nil:
 		for k := range op.Repeat.Count {

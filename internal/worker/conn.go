@@ -246,8 +246,8 @@ func (c *conn) actions() {
 		case session.Send:
 			c.out.add(a)
 		case session.Submit:
-			if c.dead && a.Op.Job != session.Release && a.Op.Job != session.Discard && a.Op.Job != session.Shut {
-				c.ses.OnDone(a.Op.ID, session.Result{Err: net.ErrClosed})
+			if c.dead && !c.ex.Wanted(&a.Op) {
+				c.ses.OnDone(a.Op.ID, session.Result{Err: session.ErrUnserved})
 				continue
 			}
 			if !c.working && c.ex.Quick(&a.Op) {

@@ -63,7 +63,7 @@ func startLoops(s *Server, n int) (*loops, error) {
 	for range n {
 		loop, err := evloop.New(evloop.Config{
 			LowWater: queueBound, HighWater: queueBound, MaxOut: queueBound,
-			FlushTimeout: s.cfg.Stall, Log: slog.New(warnings{s.cfg.Log.Handler()}),
+			FlushTimeout: s.cfg.Stall, Spin: true, Log: slog.New(warnings{s.cfg.Log.Handler()}),
 		})
 		if err != nil {
 			ls.stop()

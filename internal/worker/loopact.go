@@ -1,7 +1,7 @@
 package worker
 
 import (
-	"net"
+	"errors"
 	"runtime"
 	"time"
 
@@ -101,14 +101,9 @@ func (lc *loopConn) submit(op session.Operation) {
 	lc.start()
 }
 
-// wanted tells that op has a purpose though the client is gone.
-func wanted(op *session.Operation) bool {
-	return op.Job == session.Release || op.Job == session.Discard || op.Job == session.Shut
-}
-
 func (lc *loopConn) run(op session.Operation) session.Result {
-	if lc.dead && !wanted(&op) {
-		return session.Result{Err: net.ErrClosed}
+	if lc.dead && !lc.ex.Wanted(&op) {
+		return session.Result{Err: session.ErrUnserved}
 	}
 	return lc.ex.Run(op, nil)
 }
@@ -135,8 +130,8 @@ func (lc *loopConn) start() {
 			lc.runBeside(op)
 			continue
 		}
-		if lc.dead && !wanted(&op) {
-			lc.ses.OnDone(op.ID, session.Result{Err: net.ErrClosed})
+		if lc.dead && !lc.ex.Wanted(&op) {
+			lc.ses.OnDone(op.ID, session.Result{Err: session.ErrUnserved})
 			continue
 		}
 		lc.lane = lane
@@ -145,7 +140,7 @@ func (lc *loopConn) start() {
 		err := lane.Go(lc.c, func() { r = lc.ex.Run(op, lc.progressOf(op)) }, func(*evloop.Conn) { lc.done(op, r) })
 		if err != nil { // the lane is closed: the server is gone
 			lc.running--
-			lc.ses.OnDone(op.ID, session.Result{Err: err})
+			lc.ses.OnDone(op.ID, session.Result{Err: errors.Join(session.ErrUnserved, err)})
 		}
 	}
 }

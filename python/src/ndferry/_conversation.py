@@ -45,7 +45,7 @@ class Conversation:
                 yield Send([_wire.pack_header(Kind.PING, 0, index=self._stream)])
             header = yield from self._inbox.header()
             if header.kind != Kind.PONG:
-                self._inbox.unread()
+                self._inbox.give_back()
                 return
             yield from self._inbox.payload(header)
 

@@ -39,6 +39,7 @@ from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
 from ndferry._receiving import MAX_WANTED, Download, Progress
 from ndferry._region import Part
 from ndferry._sharing import MAX_STREAMS, Lines, Sharing
+from ndferry._small import Forms, GetForm, Small
 from ndferry._upload import Upload
 from ndferry._wire import MIN_COST, Bytes, Kind, crc32c
 
@@ -60,6 +61,8 @@ class Session(Sharing):
         The chunk codecs that it decodes.
     local : bool
         The server is on this machine.
+    forms : Forms
+        What small arrays that came and went have taught.
     """
 
     decodes: ClassVar[tuple[str, ...]] = ("none", "blosc")
@@ -71,6 +74,7 @@ class Session(Sharing):
         self.server = ""
         self.features: frozenset[str] = frozenset()
         self.codecs: tuple[str, ...] = ("none",)
+        self.forms = Forms()
         self._software = software
 
     # ---- operations
@@ -133,8 +137,12 @@ class Session(Sharing):
             header, _ = yield from self._next(0, Kind.PONG)
         self.idle = True
 
-    def put(self, upload: Upload, lines: Lines | None = None) -> Operation[Receipt]:
+    def put(self, upload: Upload | Small, lines: Lines | None = None) -> Operation[Receipt]:
         """Send an array (§5.1), or what the other side does not have of it; with `lines` over several connections."""
+        if isinstance(upload, Small):
+            if upload.forms is self.forms and self._credit >= upload.form.cost:
+                return (yield from self._put_again(upload))
+            upload = upload.whole()
         link = None if self.local else self.rate or _codec.ASSUMED_LINK
         if link and upload.options.id:  # what is taken up by another client must be decided alike
             link = _codec.ASSUMED_LINK
@@ -150,6 +158,19 @@ class Session(Sharing):
             if receipt is not None:
                 return receipt
             rounds -= 1
+
+    def _put_again(self, small: Small) -> Operation[Receipt]:
+        """As `_put_at_once`, with the form of an earlier one."""
+        stream = self._begin()
+        self._credit -= small.form.cost
+        self.ended = True
+        yield from self._request(small.frames(stream))
+        yield from self._wait()
+        receipt = small.receipt(self._inbox, stream)
+        if receipt is None:
+            return (yield from self._receipt_of(stream, Outbox(), small.whole()))
+        self.idle = True
+        return receipt
 
     def _put_at_once(self, upload: Upload, data: Bytes) -> Operation[Receipt]:
         """An array of one small cell, which is worth a shorter way."""
@@ -167,7 +188,7 @@ class Session(Sharing):
             yield Send([before, data, behind])
         except ConnectionError as broken:
             yield from self._last_words(broken)
-        return (yield from self._receipt_of(stream, Outbox(), upload))
+        return (yield from self._receipt_of(stream, Outbox(), upload, small=True))
 
     def _put_once(self, upload: Upload, lines: Lines | None) -> Operation[Receipt | None]:
         """None: a connection besides this one broke, and the PUT is to be asked for again."""
@@ -193,14 +214,17 @@ class Session(Sharing):
             yield from self._last_words(broken)
         return (yield from self._receipt_of(stream, out, upload))
 
-    def _receipt_of(self, stream: int, out: Outbox, upload: Upload) -> Operation[Receipt]:
+    def _receipt_of(self, stream: int, out: Outbox, upload: Upload, *, small: bool = False) -> Operation[Receipt]:
         """Behind FINISH: what was committed, and before that the cells that are asked for again."""
         while True:
             header, payload = yield from self._next(
                 stream, Kind.RECEIPT, Kind.ACCEPT, Kind.ACK, Kind.RESEND, patient=True
             )
             if header.kind == Kind.RECEIPT:
-                return self._committed(payload, upload)
+                receipt = self._committed(payload, upload)
+                if small and (self.local or upload.options.codec == "none"):  # else its bytes decide the codec
+                    self.forms.keep_put(upload, receipt, payload)
+                return receipt
             upload.acknowledged(header)
             if header.kind == Kind.RESEND:
                 try:
@@ -216,6 +240,11 @@ class Session(Sharing):
     def get(self, download: Download, progress: Progress | None, lines: Lines | None = None) -> Operation[Array]:
         """Receive an array (§5.2), or what did not come yet of it; with `lines` over several connections."""
         name = download.name
+        if progress is None and lines is None and download.target is None:
+            form = self.forms.get(name)
+            array = None if form is None else (yield from self._get_again(form, download))
+            if array is not None:
+                return array
         if lines is not None and lines.count > 1 and download.target is None:
             yield from self._get_shared(download, lines, progress)
         while (wanted := download.wanted()) != []:  # once, and again for the cells that came damaged
@@ -228,6 +257,18 @@ class Session(Sharing):
             raise IntegrityError(f"get {name!r}: the sha256 root of what came is not the one that was stored (§5.7)")
         return result
 
+    def _get_again(self, form: GetForm, download: Download) -> Operation[Array | None]:
+        """Ask for an array of a known form; None: what came was put into `download` the whole way."""
+        stream = self._begin()
+        yield from self._request(form.frame(stream))
+        yield from self._inbox.wait()
+        array = form.array(self._inbox, stream, download.out)
+        if array is None:
+            yield from self._take_cells(stream, download, None, None)
+        else:
+            self.idle = True
+        return array
+
     def _get_cells(
         self, download: Download, wanted: list[tuple[int, int]] | None, progress: Progress | None
     ) -> Operation[None]:
@@ -237,6 +278,12 @@ class Session(Sharing):
         else:  # without what repeats cells that came before
             request = _payloads.dumps({"name": download.name, "cells": wanted, "takes": ["fill"]})
         yield from self._request(_wire.pack_frame(Kind.GET, stream, request))
+        yield from self._take_cells(stream, download, wanted, progress)
+
+    def _take_cells(
+        self, stream: int, download: Download, wanted: list[tuple[int, int]] | None, progress: Progress | None
+    ) -> Operation[None]:
+        """The answer to a GET."""
         _, payload = yield from self._next(stream, Kind.META)
         id, stat, layout = _payloads.meta_to_read(payload)
         try:
@@ -250,6 +297,8 @@ class Session(Sharing):
             self.idle = False
             raise ProtocolError(f"wire: DONE after {done} of {count} cells, it says {header.number} (§5.2)")
         self.idle = True
+        if wanted is None and done == 1:
+            self.forms.keep_get(download.name, payload, stat, layout)
 
     def describe(self, name: str) -> Operation[tuple[Stat, Layout]]:
         """Describe an array, with its layout."""

@@ -84,6 +84,14 @@ class Inbox:
         """Nothing was received that is not read."""
         return self._start == self._end
 
+    def unread(self) -> bytes:
+        """A copy of all that was received and not read, which stays."""
+        return self._buffer[self._start : self._end].tobytes()
+
+    def clear(self) -> None:
+        """Throw away what was received and not read."""
+        self._start = self._end = 0
+
     def poll(self) -> Operation[None]:
         """Receive what is there, without waiting, unless a header is in the inbox."""
         if self._end - self._start < HEADER_SIZE:
@@ -104,7 +112,7 @@ class Inbox:
         self._start += HEADER_SIZE
         return header
 
-    def unread(self) -> None:
+    def give_back(self) -> None:
         """Give back the header that was read last; nothing may have been read since."""
         self._start -= HEADER_SIZE
 

@@ -70,7 +70,7 @@ def put_json(
 def receipt(payload: bytes) -> Receipt:
     """The payload of RECEIPT."""
     text, stamp = _told_apart(payload)
-    return _receipt(payload) if stamp is None else _stamped(_receipt_again(text), stamp)
+    return _receipt(payload) if stamp is None else stamped(_receipt_again(text), *stamp)
 
 
 def _receipt(payload: bytes) -> Receipt:
@@ -140,6 +140,15 @@ _MOST: Final = 4096
 _Stamp = tuple[str, datetime.datetime]
 
 
+def around(payload: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """What is before the id of a RECEIPT or META, between it and the time, and after that; None as `_told_apart`."""
+    if len(payload) > _MOST or _told_apart(payload)[1] is None:
+        return None
+    match = _STAMP.search(payload)
+    assert match is not None
+    return payload[: match.start(1)], payload[match.end(1) : match.start(3)], payload[match.end(3) :]
+
+
 def _told_apart(payload: bytes) -> tuple[bytes, _Stamp | None]:
     """A payload with a fixed id and time, and those it had; None when it is not of the usual form."""
     if len(payload) <= _MOST and payload.count(b'"id":"') == payload.count(b'"created":"') == 1:
@@ -153,9 +162,8 @@ def _told_apart(payload: bytes) -> tuple[bytes, _Stamp | None]:
     return payload, None
 
 
-def _stamped(like: Receipt, stamp: _Stamp) -> Receipt:
+def stamped(like: Receipt, id: str, created: datetime.datetime) -> Receipt:
     """A copy with another id and time."""
-    id, created = stamp
     return Receipt(
         like.name, id, like.nbytes, like.stored_bytes, like.cells, like.codec, like.digest, like.durability, created,
         like.codec_why, like.validated,

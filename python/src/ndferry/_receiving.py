@@ -33,6 +33,8 @@ class Download:
 
     Attributes
     ----------
+    out
+        Where the user wants the array, or None.
     stat, target, result
         Of the array that comes; None until META came. The id and the time in `stat` may be those of an earlier one.
     """
@@ -42,7 +44,7 @@ class Download:
         self.stat: Stat | None = None
         self.target: Target | None = None
         self.result: Array | None = None
-        self._out = out
+        self.out = out
         self._id = ""
 
     @property
@@ -77,7 +79,7 @@ class Download:
                 return self.target
             self.target = None
             raise TemporaryError(f"get {self.name!r}: the array was replaced while it was read", retryable=True)
-        self.result = layout.empty() if self._out is None else check_out(self._out, layout)
+        self.result = layout.empty() if self.out is None else check_out(self.out, layout)
         self._id, self.stat = id, stat
         self.target = Target(self.result, layout, stat.digest.kind == "sha256", stat.fill_value)
         return self.target
@@ -112,7 +114,7 @@ class Receiving(Conversation):
         header = yield from self._next_header(stream, Kind.CHUNK, Kind.ALIAS, Kind.FILL, Kind.DONE)
         size = len(memory)
         if header.kind != Kind.CHUNK or header.number or header.raw != size or header.length != size:
-            self._inbox.unread()
+            self._inbox.give_back()
             return None
         if not target.expects(0):
             raise ProtocolError("wire: cell 0 came twice (§5.2)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,8 @@ class Upload:
         Cells that came damaged and were asked for again.
     feed : iterator of int
         While several connections send: gives each cell to one of them. None when there is one.
+    like : tuple
+        What others that are alike have in common with it (`ndferry._small`); None when none are.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Upload:
         self._damages: Counter[int] = Counter()
         self._why = ""
         self.feed: Iterator[int] | None = None
+        self.like: tuple[Any, ...] | None = None
 
     def _cut(self, cell: tuple[int, ...] | None) -> Layout:
         return _array.make_layout(_dtype.text_of(self.array.dtype), self.array.shape, self._order, cell)

@@ -32,12 +32,11 @@ from ndferry._blocking import end_of
 from ndferry._core import Session
 from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
 from ndferry._frames import Operation
-from ndferry._options import PutOptions, checked, takes_options
+from ndferry._options import PutOptions, takes_options
 from ndferry._receipt import Entry, Receipt, Report, Stat, warn_unchecked
 from ndferry._receiving import Progress
 from ndferry._remote import Described, finished
 from ndferry._retry import Retry
-from ndferry._upload import Upload
 
 T = TypeVar("T")
 
@@ -171,7 +170,8 @@ class Client:
     ) -> Receipt:
         """As `ndferry.Client.put`. The array must not change until it returns."""
         attempts = self._attempts(retries)
-        upload = Upload(name, array, checked(options), kept=attempts > 0 or _sharing.check(streams) > 1)
+        kept = attempts > 0 or _sharing.check(streams) > 1
+        upload = self._session.forms.upload(name, array, options, kept=kept)
         if streams == 1:
             return await self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
         async with self._lines(streams, deadline) as lines:

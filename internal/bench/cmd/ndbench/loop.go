@@ -40,6 +40,7 @@ type loopParams struct {
 	active     int
 	procs      int
 	port       int
+	pin        bool
 }
 
 func (p *loopParams) register(f *flag.FlagSet, sides string) {
@@ -49,6 +50,7 @@ func (p *loopParams) register(f *flag.FlagSet, sides string) {
 	f.IntVar(&p.size, "size", 64, "bytes of a message")
 	f.Float64Var(&p.seconds, "seconds", 2, "length of a round; its first fifth is not counted")
 	f.IntVar(&p.port, "port", 20400, "first of the ports")
+	f.BoolVar(&p.pin, "pin", false, "the server on CPU 0 and the load on CPU 1, so that neither takes the other's time")
 }
 
 func loopNames() string {
@@ -69,10 +71,15 @@ func (p *loopParams) build(client func(port int) string, values func([]byte) (ma
 		}
 		port := p.port + i
 		args := strings.Fields(strings.NewReplacer("PORT", strconv.Itoa(port), "DIR", p.dir).Replace(loopSides[k].command))
+		load := []string{"/bin/sh", "-ec", client(port)}
+		if p.pin {
+			args = append([]string{"taskset", "-c", "0"}, args...)
+			load = append([]string{"taskset", "-c", "1"}, load...)
+		}
 		sides = append(sides, bench.Side{
 			Name:    name,
 			Servers: []bench.Proc{{Path: args[0], Args: args[1:], ReadyProbe: dialProbe(port)}},
-			Client:  bench.Proc{Path: "/bin/sh", Args: []string{"-ec", client(port)}},
+			Client:  bench.Proc{Path: load[0], Args: load[1:]},
 			Values:  values,
 		})
 	}

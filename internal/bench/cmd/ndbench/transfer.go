@@ -24,6 +24,7 @@ var transferPeers = bench.Scenario{
 		sides := params.String("sides", "go-bare,go,py-bare,py,py-out,flight,zmq-tcp,zmq-ipc,ray,dask,queue,shared",
 			"what to compare; go-sha256, py-sha256, go-fresh and textbook-none, -zlib, -lz4 too")
 		bin := params.String("bin", "bin", "directory of the programs; bare and ours are built on each run")
+		driver := params.String("driver", "", "of the server of our sides; empty: its default")
 		python := params.String("python", ".venv-peers/bin/python", "Python with bench/peers/requirements.txt and our package")
 		return func() ([]bench.Side, error) {
 			for _, name := range []string{"bare", "ours"} {
@@ -34,7 +35,7 @@ var transferPeers = bench.Scenario{
 			}
 			var list []bench.Side
 			for name := range strings.SplitSeq(*sides, ",") {
-				side := transferSide(name, *bin, *python)
+				side := transferSide(name, *bin, *python, *driver)
 				side.Client.Args = append(side.Client.Args, "client", strconv.Itoa(*size), strconv.Itoa(*reps))
 				if _, option, ok := strings.Cut(name, "go-"); ok && option != "bare" {
 					side.Client.Args = append(side.Client.Args, option)
@@ -54,7 +55,7 @@ var transferPeers = bench.Scenario{
 }
 
 // transferSide is a side without the arguments that all clients have.
-func transferSide(name, bin, python string) bench.Side {
+func transferSide(name, bin, python, driver string) bench.Side {
 	side := bench.Side{Name: name}
 	ready := `^ready (.+)$`
 	script := func(peer string) bench.Proc {
@@ -62,6 +63,9 @@ func transferSide(name, bin, python string) bench.Side {
 	}
 	ours := bench.Proc{Path: filepath.Join(bin, "ndferry"), Args: []string{"serve", "--store", "mem:", "--listen", "tcp://127.0.0.1:0"},
 		ReadyLine: `serving mem: on (\S+)`}
+	if driver != "" {
+		ours.Args = append(ours.Args, "--driver", driver)
+	}
 	switch name {
 	case "go-bare":
 		path := filepath.Join(bin, "peer-bare")
