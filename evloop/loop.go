@@ -71,7 +71,8 @@ type Loop struct {
 
 	waking atomic.Bool
 	asleep atomic.Int32 // how the loop waits; set before waking is looked at
-	shares bool         // ShareThread
+	shares bool         // as ShareThread says, if the backend can
+	alone  bool         // as ShareThread says
 	mu     sync.Mutex
 	posted []func() // guarded by mu
 	closed bool     // guarded by mu

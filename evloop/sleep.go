@@ -26,10 +26,10 @@ type parker interface {
 // ShareThread says whether the loop, while it waits for events, leaves its thread to other goroutines (if the backend can: epoll), as
 // a goroutine does that reads from a net.Conn. What it has handed to an Offload then runs right behind it on the same thread, and
 // neither has to wake another. A loop whose goroutine is locked to its thread should not: it waits in the kernel, as all do from the
-// start. Call it on the loop's goroutine, or before Run.
+// start, and what moves so much that it has a thread asks on (Config.Spin) only for payloads. Call it on the loop's goroutine, or before Run.
 func (l *Loop) ShareThread(on bool) {
 	p, can := l.p.(parker)
-	l.shares = on && can && p.CanPark()
+	l.alone, l.shares = !on, on && can && p.CanPark()
 }
 
 // wait waits for events for d; < 0 for ever.

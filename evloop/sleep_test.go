@@ -15,7 +15,7 @@ import (
 func TestShareThread(t *testing.T) {
 	r := startLoop(t, Config{Spin: true})
 	p := socketPair(t, "unix", 0)
-	peer := file(t, p.peer)
+	peer := p.peer
 	c := r.adopt(p.fd, newEcho())
 	o := NewOffload(OffloadConfig{Workers: 2})
 	defer o.Close()
