@@ -1,7 +1,7 @@
 """A GET to a .npy file, which goes on where an earlier one broke off: `Client.get_file`.
 
-What came lies in ``.NAME.part`` beside the file, and ``.NAME.part.state`` says of which commit it is and which chunks are
-durable, in the format of ``client/part.go``: `ndferry get` and this go on with what the other left.
+What came lies in ``.NAME.part`` beside the file, and ``.NAME.part.state`` says of which commit it is and which chunks
+are durable, in the format of ``client/part.go``: `ndferry get` and this go on with what the other left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import stat as modes
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -59,7 +58,7 @@ def check_resume(resume: str) -> None:
 
 
 class Part:
-    """The file in the making and what is remembered of it. Owned by one call; `save` runs in a thread beside it."""
+    """The file in the making and what is remembered of it. Owned by one call; `remember` runs in a thread beside it."""
 
     def __init__(self, path: Path, resume: Resume) -> None:
         base = path.with_name(f".{path.name[:200]}.part")
@@ -88,7 +87,7 @@ class Part:
     def read(self, head: bytes, leaves: bool) -> bytes:
         """Read what is remembered of the array of `head` into `known`; returns the identity that the file had."""
         self.known, self.end, identity = {}, 0, b""
-        state = os.pread(self.state, 1 << 40 if False else os.fstat(self.state).st_size, 0)
+        state = os.pread(self.state, os.fstat(self.state).st_size, 0)
         front = _MAGIC + struct.pack("<I", _VERSION)
         if state[:16] != front + struct.pack("<I", crc32c(front)):
             return identity
@@ -123,7 +122,7 @@ class Part:
             self.end = 0
             self._append(front + struct.pack("<I", crc32c(front)) + _record(_ARRAY, head))
 
-    def save(self, entries: list[bytes]) -> None:
+    def remember(self, entries: list[bytes]) -> None:
         """Make the file durable, and then say what is in it."""
         os.fdatasync(self.file)
         identity = self.identity()
@@ -180,6 +179,7 @@ class FileTarget(Target):
     def __init__(self, part: Part, file: Mapped, layout: Layout, stat: Stat) -> None:
         super().__init__(file.array, layout, stat.digest.kind == "sha256", stat.fill_value)
         self._part, self._file = part, file
+        self.taken = 0  # cells of an earlier call
         self._fresh: list[int] = []  # cells that came and are not remembered
         self._lock = threading.Lock()
         self._saver = ThreadPoolExecutor(1, "ndferry-file")
@@ -202,7 +202,7 @@ class FileTarget(Target):
             if self.leaves is not None:
                 self.leaves[cell] = np.frombuffer(part.known[cell][1], np.uint8)
             self._kept[cell] = True
-        self.kept = int(np.count_nonzero(self._kept))
+        self.kept = self.taken = int(np.count_nonzero(self._kept))
 
     def _unlike(self, cells: list[int]) -> set[int]:
         with ThreadPoolExecutor(2) as pool:
@@ -225,7 +225,7 @@ class FileTarget(Target):
 
     def _save(self, cells: list[int]) -> None:
         leaves = self.leaves
-        self._part.save(
+        self._part.remember(
             [
                 _ENTRY.pack(cell, self._file.crc(cell), 0) + (b"" if leaves is None else leaves[cell].tobytes())
                 for cell in cells
@@ -278,7 +278,8 @@ class Mapped:
 
     def crc(self, cell: int) -> int:
         """The CRC32C of the elements of a cell in the order in which they lie in the file."""
-        block = self._raw[(*self._layout.region(cell), ...)]
+        where: tuple[Any, ...] = (*self._layout.region(cell), ...)
+        block = self._raw[where]
         if not self._fortran:
             block = block.transpose(np.argsort(self._layout.order))
         data: Bytes = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
@@ -306,6 +307,8 @@ def _header(layout: Layout, fortran: bool) -> bytes:
 class FileDownload(Download):
     """A GET to a .npy file."""
 
+    files = True
+
     def __init__(self, name: str, path: str | os.PathLike[str], *, overwrite: bool, resume: Resume) -> None:
         _messages.check_name(name)
         check_resume(resume)
@@ -318,18 +321,28 @@ class FileDownload(Download):
             self._path = self._path.resolve()  # the file that a symbolic link leads to is replaced
         self._part = Part(self._path, resume)
         self._file: Mapped | None = None
+        self._files: FileTarget | None = None
         self._scattered = False
-        self._done = False
+        self._begun = self._done = False
+
+    @property
+    def going_on(self) -> int:
+        """Cells of an earlier call that are not asked for."""
+        return 0 if self._files is None else self._files.taken
 
     def wanted(self) -> list[tuple[int, int]] | None:
         ranges = super().wanted()
-        self._scattered = self.target is None
+        self._scattered = ranges is None
         return ranges
 
     def begin(self, id: str, stat: Stat, layout: Layout) -> Target:
         if self.target is not None:
             return super().begin(id, stat, layout)
-        self._drop()
+        self._begun = True
+        if self._files is not None:  # of an array that was replaced meanwhile
+            self._files.settle()
+            with contextlib.suppress(OSError):
+                self._files.wait()
         head = _head(self.name, id, stat, layout)
         leaves = stat.digest.kind == "sha256"
         part = self._part
@@ -342,22 +355,14 @@ class FileDownload(Download):
         if not anew:
             target.take_up(identity)
         self._id, self.stat, self.target, self.result = id, stat, target, self._file.array
+        self._files = target
         return target
-
-    def _drop(self) -> None:
-        if isinstance(self._last, FileTarget):
-            self._last.settle()
-            self._last.wait()
-
-    @property
-    def _last(self) -> Target | None:
-        return self.target
 
     def commit(self) -> Stat:
         """Sync the file and give it its name."""
-        assert isinstance(self.target, FileTarget)
+        assert self._files is not None
         assert self.stat is not None
-        self.target.wait()
+        self._files.wait()
         os.fsync(self._part.file)
         if self._overwrite:
             self._part.path.replace(self._path)
@@ -390,13 +395,12 @@ class FileDownload(Download):
 
     def close(self) -> None:
         """Leave what came beside the file, unless `commit` has succeeded."""
-        target = self.target
         keep = False
-        if isinstance(target, FileTarget):
-            keep = not self._done and target.settle()
+        if self._files is not None:
+            keep = not self._done and self._files.settle()
             with contextlib.suppress(OSError):
-                target.wait()
-        elif self._part.remembers and not self._done:
+                self._files.wait()
+        elif self._part.remembers and not self._begun:
             keep = os.fstat(self._part.state).st_size > 0  # of an earlier call; nothing was asked for yet
         if not keep and not self._done:
             self.forget()
@@ -408,7 +412,7 @@ def _head(name: str, id: str, stat: Stat, layout: Layout) -> bytes:
     about: dict[str, Any] = {
         "name": name,
         "id": id,
-        "dtype": stat.dtype_name if hasattr(stat, "dtype_name") else layout.dtype.name,
+        "dtype": layout.dtype.name,
         "shape": list(layout.shape),
         "order": list(layout.order),
         "cell": list(layout.cell),
@@ -417,13 +421,3 @@ def _head(name: str, id: str, stat: Stat, layout: Layout) -> bytes:
     if stat.digest.root:
         about["root"] = stat.digest.root
     return json.dumps(about, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-@contextlib.contextmanager
-def opened(name: str, path: str | os.PathLike[str], *, overwrite: bool, resume: Resume) -> Iterator[FileDownload]:
-    """A `FileDownload` that is closed in the end."""
-    download = FileDownload(name, path, overwrite=overwrite, resume=resume)
-    try:
-        yield download
-    finally:
-        download.close()
