@@ -19,6 +19,7 @@ import pytest
 import ndferry
 from ndferry._blocking import Driver
 from ndferry._core import Session
+from ndferry._frames import Receive
 from test_core import CHUNKS, CONVERSATIONS, HELLO, HELLO_FRAME, HELLO_MESSAGE, META, META_MESSAGE, frame
 
 Script = Callable[[socket.socket], None]
@@ -343,3 +344,34 @@ def test_a_server_that_is_gone_after_its_hello() -> None:
         gone.close()
         with pytest.raises(ndferry.ConnectionError, match="connection broke"):
             Driver(sock, 20).run(Session("test").hello())
+
+
+def test_asking_ahead_of_sleep_is_left_out_when_it_does_not_pay() -> None:
+    """A server that takes longer costs no more than a few looks."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        driver = Driver(ours, 10)
+        looks = 0
+
+        class Counting:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(ours, name)
+
+            def recv_into(self, view: Any, size: int = 0, flags: int = 0) -> int:
+                nonlocal looks
+                if flags == socket.MSG_DONTWAIT:
+                    looks += 1
+                else:
+                    theirs.sendall(bytes(len(view)))  # only now
+                return ours.recv_into(view, size, flags)
+
+        driver._sock = Counting()  # type: ignore[assignment]
+        target = np.zeros(100, np.uint8)
+        for least in (1, 100):  # of small messages, and of cells
+            for _ in range(200):
+                before = looks
+                driver._receive(Receive(target, least))
+                asked = looks > before
+                looks = before + asked
+            assert looks <= 14, "at first, and then every 64th time"
+            looks = 0

@@ -29,6 +29,9 @@ BRIEFLY: Final = 60e-6
 """Seconds in which an answer of this machine is asked for before the thread sleeps: a core that has gone to sleep takes
 about as long to wake as a small operation takes."""
 
+SKIPS: Final = 6
+"""Each time that it did not pay doubles how often it is left out, to 2**SKIPS - 1 times in a row at most."""
+
 _SEVERAL: Final = not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) > 1
 
 _TIMEVAL = struct.Struct("@ll")
@@ -37,6 +40,16 @@ _TIMEVAL = struct.Struct("@ll")
 def end_of(deadline: float | None) -> float | None:
     """The monotonic time at which a call that begins now must have ended."""
     return None if deadline is None else time.monotonic() + deadline
+
+
+class Patience:
+    """How well asking before sleeping has paid lately."""
+
+    __slots__ = ("missed", "skip")
+
+    def __init__(self) -> None:
+        self.missed = 0  # times in a row, at most SKIPS
+        self.skip = 0  # times to leave out
 
 
 class Driver:
@@ -49,6 +62,7 @@ class Driver:
         self._deadline: float | None = None
         self._armed: float | None = None
         self._near = _SEVERAL and near(sock)
+        self._small, self._bulk = Patience(), Patience()
         self._arm(timeout)
 
     def close(self) -> None:
@@ -112,7 +126,7 @@ class Driver:
         started = time.monotonic()
         while have < least:
             self._bound()
-            if self._near and not exact and not have and (got := self._soon(view)):
+            if self._near and (exact or not have) and (got := self._soon(view[have:] if have else view, exact)):
                 pass
             elif exact:
                 got = self._sock.recv_into(view[have : have + PIECE], 0, socket.MSG_WAITALL)
@@ -125,17 +139,26 @@ class Driver:
                 started = self._still(started, got)
         return have
 
-    def _soon(self, view: Bytes) -> int:
+    def _soon(self, view: Bytes, bulk: bool) -> int:
         """What comes at once; 0 when that is nothing."""
+        patience = self._bulk if bulk else self._small
+        if patience.skip:
+            patience.skip -= 1
+            return 0
         receive, end = self._sock.recv_into, 0.0
         while True:
             try:
-                return receive(view, 0, socket.MSG_DONTWAIT)
+                got = receive(view, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 now = time.monotonic()
                 if end and now > end:
+                    patience.missed = min(patience.missed + 1, SKIPS)
+                    patience.skip = (1 << patience.missed) - 1
                     return 0
                 end = end or now + BRIEFLY
+            else:
+                patience.missed = 0
+                return got
 
     def _poll(self, request: Receive) -> int:
         try:
