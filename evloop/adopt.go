@@ -4,6 +4,7 @@ package evloop
 
 import (
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,6 +28,21 @@ func (l *Loop) Adopt(fd int, preread []byte, h Handler) (*Conn, error) {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 	}
 	return l.adopt(fd, peer, preread, h)
+}
+
+// AdoptTCP is Adopt for a TCP connection of which the caller knows what Adopt
+// asks the system: fd is non-blocking and close-on-exec, urgent data is taken
+// in line, and peer is at the other end. Nothing is asked again. The loop owns
+// fd from now on, also if AdoptTCP fails.
+func (l *Loop) AdoptTCP(fd int, peer netip.AddrPort, preread []byte, h Handler) (*Conn, error) {
+	l.quota.claim()
+	var sa unix.Sockaddr
+	if addr := peer.Addr(); addr.Is4() {
+		sa = &unix.SockaddrInet4{Port: int(peer.Port()), Addr: addr.As4()}
+	} else {
+		sa = &unix.SockaddrInet6{Port: int(peer.Port()), Addr: addr.As16()}
+	}
+	return l.adopt(fd, sa, preread, h)
 }
 
 // adopt makes the Conn of a non-blocking descriptor for which the quota was

@@ -27,6 +27,7 @@ type Loop struct {
 
 	conns     []*Conn // by descriptor
 	listeners map[int32]*Listener
+	watchers  map[int32]*Watcher
 	live      int
 	sinks     int           // connections with a ReadInto in progress
 	load      *atomic.Int64 // live, for the group that places connections; nil without one
@@ -90,6 +91,7 @@ func newLoop(cfg Config, p Poller, k kernel, clock func() int64) *Loop {
 	l := &Loop{
 		cfg: cfg.withDefaults(), p: p, k: k, clock: clock, ctx: context.Background(),
 		listeners: make(map[int32]*Listener),
+		watchers:  make(map[int32]*Watcher),
 		ev:        make([]Event, eventBatch),
 		rbuf:      make([]byte, readBuffer),
 		bufs:      make([][]byte, 0, maxIov),
@@ -252,6 +254,8 @@ func (l *Loop) dispatch(n int) {
 		if c := l.at(e.FD); c == nil {
 			if ln := l.listeners[e.FD]; ln != nil {
 				ln.ready()
+			} else if w := l.watchers[e.FD]; w != nil {
+				l.call(w.ready)
 			}
 		} else if n > 1 && c.heavy() {
 			l.heavy = append(l.heavy, ready{c, *e})
@@ -459,6 +463,9 @@ func (l *Loop) at(fd int32) *Conn {
 // shutdown aborts what is open and waits for work that still runs elsewhere.
 func (l *Loop) shutdown() {
 	l.closeListeners()
+	for _, w := range l.watchers {
+		w.Stop()
+	}
 	for _, c := range l.Conns() {
 		c.finish(fmt.Errorf("evloop: %w", ErrLoopStopped))
 	}

@@ -18,19 +18,36 @@ var discards = make(chan struct{}, maxDiscards)
 // The descriptors leave this process's table soon in any case, before their
 // closes wait: a process that is started meanwhile does not hang on them.
 func (f *Files) Discard() {
-	var aside []int
-	for i, fd := range f.fds {
-		if fd >= 0 && !closesAtOnce(fd) {
-			aside = append(aside, fd)
-			f.fds[i] = -1
-		}
-	}
-	f.Close()
-	for _, fd := range aside {
+	for _, fd := range f.aside() {
 		discards <- struct{}{}
 		go func() {
 			defer func() { <-discards }()
 			closeEach(fd, 1)
 		}()
 	}
+}
+
+// Abandon is Discard for who may not wait at all, such as a readiness loop: what
+// is more than 64 stays open until one of those is closed.
+func (f *Files) Abandon() {
+	for _, fd := range f.aside() {
+		go func() {
+			discards <- struct{}{}
+			defer func() { <-discards }()
+			closeEach(fd, 1)
+		}()
+	}
+}
+
+// aside closes what can be closed at once, and returns the rest, which is no
+// longer in the set.
+func (f *Files) aside() (rest []int) {
+	for i, fd := range f.fds {
+		if fd >= 0 && !closesAtOnce(fd) {
+			rest = append(rest, fd)
+			f.fds[i] = -1
+		}
+	}
+	f.Close()
+	return rest
 }

@@ -38,6 +38,9 @@
 // non-blocking mode and are never duplicated, deadlines and contexts end a wait
 // at once, and Close wakes whoever waits.
 //
+// A program that waits in a loop of its own takes a Conn out of that poller
+// with [Conn.Detach] and [Bare], and receives with [Conn.TryRecv].
+//
 // Sources: unix(7), cmsg(3), socket(7), and the kernel's net/unix/af_unix.c and
 // net/core/scm.c.
 package fdpass

@@ -141,17 +141,22 @@ func (c *Conn) recvWait(ctx context.Context, buf []byte, files *Files) (_ int, e
 
 // received takes the outcome of a recvmsg out of c.in.
 func (c *Conn) received(files *Files, room int) (int, error) {
-	s := &c.in
-	if s.err != nil {
-		return 0, recvError(s.err)
-	}
-	files.parse(s.oob[:s.oobn])
-	if err := c.check(files, room); err != nil {
+	if err := c.outcome(files, room); err != nil {
 		files.Discard()
 		files.fds = nil
 		return 0, err
 	}
-	return s.n, nil
+	return c.in.n, nil
+}
+
+// outcome takes the descriptors out of c.in, and decides whether the message is good.
+func (c *Conn) outcome(files *Files, room int) error {
+	s := &c.in
+	if s.err != nil {
+		return recvError(s.err)
+	}
+	files.parse(s.oob[:s.oobn])
+	return c.check(files, room)
 }
 
 // check decides whether the message in c.in is whole. The peer decides what

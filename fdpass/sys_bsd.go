@@ -5,6 +5,7 @@ package fdpass
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -95,4 +96,36 @@ func closeRun(first, n int) error { return closeEach(first, n) }
 func closesAtOnce(fd int) bool {
 	linger, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
 	return err == unix.EBADF || err == nil && linger.Onoff == 0
+}
+
+// waker ends a wait in poll(2): a pipe.
+type waker struct{ r, w int }
+
+func newWaker() (waker, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	var p [2]int
+	if err := unix.Pipe(p[:]); err != nil {
+		return waker{-1, -1}, os.NewSyscallError("pipe", err)
+	}
+	for _, fd := range p {
+		unix.CloseOnExec(fd)
+		_ = unix.SetNonblock(fd, true)
+	}
+	return waker{p[0], p[1]}, nil
+}
+
+// waits returns what becomes readable.
+func (w waker) waits() int { return w.r }
+
+func (w waker) wake() { _, _ = unix.Write(w.w, []byte{1}) }
+
+func (w waker) drain() {
+	var b [64]byte
+	_, _ = unix.Read(w.r, b[:])
+}
+
+func (w waker) close() {
+	_ = unix.Close(w.r)
+	_ = unix.Close(w.w)
 }

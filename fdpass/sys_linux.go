@@ -43,6 +43,26 @@ func withSockName(path string, fn func(name string) error) error {
 	return fn(short)
 }
 
+// waker ends a wait in poll(2): an eventfd.
+type waker struct{ fd int }
+
+func newWaker() (waker, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	return waker{fd}, os.NewSyscallError("eventfd", err)
+}
+
+// waits returns what becomes readable.
+func (w waker) waits() int { return w.fd }
+
+func (w waker) wake() { _, _ = unix.Write(w.fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+
+func (w waker) drain() {
+	var b [8]byte
+	_, _ = unix.Read(w.fd, b[:])
+}
+
+func (w waker) close() { _ = unix.Close(w.fd) }
+
 const scmPidfd = 0x04 // SCM_PIDFD, linux/socket.h
 
 // sysMsg is what the kernel reads; it is kept, because an iovec on the stack would

@@ -99,10 +99,15 @@ PLANTS = [
      "	return 0, fmt.Errorf(\"neither SOCK_SEQPACKET", "TestNewConn_refuses"),
     ("unknown users taken for one", "cred.go", "	if c.UID == overflowUID {", "	if false {", "TestSameUser"),
     ("waits for the close of what a hostile peer sent", "discard.go", "fd >= 0 && !closesAtOnce(fd)", "false", "TestDiscard_hungFile"),
+    ("a loop waits for the closes of what a hostile peer sent", "discard.go", "		go func() {\n			discards <- struct{}{}\n",
+     "		discards <- struct{}{}\n		go func() {\n", "TestAbandon_waitsForNothing"),
+    ("descriptors of a message that a loop refuses leak", "bare.go", "		files.Abandon()\n		files.fds = nil\n", "", "TestBare_tries"),
+    ("the runtime is told of a descriptor that was given away", "bare.go", "	if err := c.Close(); err != nil {", "	if c.closed.Swap(true) {\n		var err error",
+     "TestDetach"),
     ("the round robin index is constant", "internal/master/offer.go", "		m.next = (at + 1) % n", "		m.next = at * 0",
      "TestMaster_roundRobin"),
-    ("a worker serves one connection and ends", "internal/handover/worker.go", "			offers, err = w.offered(ctx, f, files, offers, handle)",
-     "			_, err = w.offered(ctx, f, files, offers, handle)\n			return err", "TestWorker_serves"),
+    ("a worker serves one connection and ends", "internal/handover/receive.go", "		err = w.offered(ctx, f, files, handle)",
+     "		err = w.offered(ctx, f, files, handle)\n		return true, err", "TestWorker_serves"),
     ("a failed send is ignored and the client closed", "internal/master/offer.go", "			o.sent = true",
      "			if o.sent = true; err != nil && o.custody != nil {\n				o.end()\n				w.words.Take(o.slot, o.seq)\n				o.custody = nil\n			}", "TestMaster_faults/error_M3"),
     ("sent means in the kernel", "internal/master/offer.go", "			o.sent = true",
@@ -139,7 +144,7 @@ def run(root: pathlib.Path, plant: tuple[str, str, str, str, str]) -> str:
     done = subprocess.run(args, cwd=root, capture_output=True, text=True)
     path.write_text(source)
     output = done.stdout + done.stderr
-    if "[build failed]" in output:
+    if "[build failed]" in output or "[setup failed]" in output:
         return f"NOT COMPILED\n{output}"
     if done.returncode == 0 or ("--- FAIL" not in output and "panic:" not in output and "FAIL" not in output):
         return f"NOT NOTICED\n{output}"
@@ -158,7 +163,7 @@ def main() -> int:
             copy.mkdir()
             for name in ("go.mod", "go.sum"):
                 shutil.copy(root / name, copy)
-            for name in ("fdpass", "internal/handover", "internal/master"):
+            for name in ("fdpass", "evloop", "internal/handover", "internal/master"):
                 shutil.copytree(root / name, copy / name)
             copies.put(copy)
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -105,36 +106,74 @@ func (a *app) workerEcho(ctx context.Context, ch *handover.Worker, cfg *echoStar
 		group.Post(func(l *evloop.Loop) { l.Drain(d) })
 	}
 	defer context.AfterFunc(ctx, func() { drain(cfg.Drain.duration()) })()
-	if err := ch.Ready(ctx); err != nil {
-		return err
+	// The first loop takes what the master passes: a connection that it keeps costs no wake-up.
+	first := group.Loops()[0]
+	fd, err := ch.Attach(func(d time.Duration, f func()) { first.After(d, f) })
+	if err != nil {
+		return a.workerFailed(ch, err)
 	}
-	next := 0
-	go func() {
-		err := ch.Run(context.WithoutCancel(ctx), func(pc *handover.Conn) error {
-			fd, err := pc.FD()
-			if err != nil {
-				return err
-			}
-			l := group.Loops()[next%cfg.Loops]
-			next++
-			h := &passedHandler{Handler: inner(), greeting: greeting, words: ch.Words()}
-			err = l.Post(func() {
-				if _, err := l.Adopt(fd, nil, h); err != nil && !h.opened {
-					h.words.Closed()
-				}
-			})
-			if err != nil {
-				unix.Close(fd)
-				ch.Words().Closed()
-			}
-			return err
-		}, drain)
+	p := &passedTo{loops: group.Loops(), new: func() *passedHandler {
+		return &passedHandler{Handler: inner(), greeting: greeting, words: ch.Words()}
+	}}
+	var w *evloop.Watcher
+	w, err = first.Watch(fd, func() {
+		ended, err := ch.Turn(p.take, drain)
+		if !ended {
+			return
+		}
+		w.Stop()
 		if err != nil {
 			a.log.Error("worker: the channel to the master", "err", err)
 		}
 		drain(cfg.Drain.duration())
-	}()
+	})
+	if err != nil {
+		return a.workerFailed(ch, err)
+	}
+	if err := ch.Ready(ctx); err != nil {
+		return err
+	}
 	return group.Run(context.WithoutCancel(ctx))
+}
+
+// passedTo gives connections that a master passed to loops. It belongs to the first loop's goroutine.
+type passedTo struct {
+	loops []*evloop.Loop
+	next  int
+	new   func() *passedHandler
+}
+
+// take implements handover.Handler.
+func (p *passedTo) take(pc *handover.Conn) error {
+	fd, err := pc.FD()
+	if err != nil {
+		return err
+	}
+	at := p.next % len(p.loops)
+	p.next++
+	h, l := p.new(), p.loops[at]
+	peer, notTCP := netip.ParseAddrPort(pc.Client)
+	adopt := func() {
+		var err error
+		if notTCP == nil {
+			_, err = l.AdoptTCP(fd, peer, nil, h)
+		} else {
+			_, err = l.Adopt(fd, nil, h)
+		}
+		if err != nil && !h.opened {
+			h.words.Closed()
+		}
+	}
+	if at == 0 {
+		adopt()
+		return nil
+	}
+	if err := l.Post(adopt); err != nil {
+		unix.Close(fd)
+		h.words.Closed()
+		return err
+	}
+	return nil
 }
 
 // passedHandler serves a connection that a master passed.

@@ -10,13 +10,16 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ndferry/fdpass"
 )
 
-// Channel is one end of the pair between a master and a worker. Send and Close may be called from any goroutine, Recv from one.
+// Channel is one end of the pair between a master and a worker. Send and Close may be called from any goroutine, Recv and TryRecv from one.
 type Channel struct {
-	conn *fdpass.Conn
-	buf  []byte // owned by the goroutine that calls Recv
+	conn  *fdpass.Conn
+	buf   []byte       // owned by the goroutine that calls Recv
+	files fdpass.Files // likewise; of TryRecv
 
 	mu         sync.Mutex
 	out        []byte // guarded by mu
@@ -67,19 +70,42 @@ func (r Raw) AppendBody(b []byte) []byte { return append(b, r...) }
 func (c *Channel) Send(ctx context.Context, kind Kind, m Message, files ...syscall.Conn) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.lay(kind, m, len(files)); err != nil {
+		return err
+	}
+	if err := c.conn.SendContext(ctx, c.out, files...); err != nil {
+		return fmt.Errorf("handover: send %v: %w", kind, err)
+	}
+	return nil
+}
+
+// TrySend is Send that waits for nothing: ok is false, and nothing was sent, when that would be needed.
+func (c *Channel) TrySend(kind Kind, m Message, fds ...int) (ok bool, err error) {
+	if !c.mu.TryLock() {
+		return false, nil
+	}
+	defer c.mu.Unlock()
+	if err := c.lay(kind, m, len(fds)); err != nil {
+		return false, err
+	}
+	if ok, err = c.conn.TrySend(c.out, fds...); err != nil {
+		return false, fmt.Errorf("handover: send %v: %w", kind, err)
+	}
+	return ok, nil
+}
+
+// lay puts a frame into c.out. Called with mu held.
+func (c *Channel) lay(kind Kind, m Message, files int) error {
 	var room [512]byte
 	body := m.AppendBody(room[:0])
-	if headerSize+len(body) > MaxFrame || len(files) > fdpass.MaxFiles {
-		return fmt.Errorf("handover: send %v: %w: %d bytes, %d descriptors", kind, ErrFrame, len(body), len(files))
+	if headerSize+len(body) > MaxFrame || files > fdpass.MaxFiles {
+		return fmt.Errorf("handover: send %v: %w: %d bytes, %d descriptors", kind, ErrFrame, len(body), files)
 	}
-	f := Frame{Version: c.version, Kind: kind, Critical: true, Files: len(files), Generation: c.generation, Body: body}
+	f := Frame{Version: c.version, Kind: kind, Critical: true, Files: files, Generation: c.generation, Body: body}
 	if kind == KindHello || kind == KindWelcome || kind == KindGoodbye {
 		f.Version = 0
 	}
 	c.out = AppendFrame(c.out[:0], f)
-	if err := c.conn.SendContext(ctx, c.out, files...); err != nil {
-		return fmt.Errorf("handover: send %v: %w", kind, err)
-	}
 	return nil
 }
 
@@ -106,6 +132,49 @@ func (c *Channel) Recv(ctx context.Context) (Frame, *fdpass.Files, error) {
 			return Frame{}, nil, fmt.Errorf("handover: %w: %v", ErrUnsupported, f.Kind)
 		}
 	}
+}
+
+// TryRecv is Recv that waits for nothing: ok is false when there is no frame. Body and descriptors are valid until the next TryRecv, which
+// closes what was not taken.
+func (c *Channel) TryRecv() (f Frame, files *fdpass.Files, ok bool, err error) {
+	for {
+		c.files.Abandon()
+		n, ok, err := c.conn.TryRecv(c.buf, &c.files)
+		switch {
+		case err != nil:
+			return Frame{}, nil, true, fmt.Errorf("handover: %w", err)
+		case !ok:
+			return Frame{}, nil, false, nil
+		}
+		f, err := c.check(c.buf[:n], &c.files)
+		if err == nil && f.Kind.Known() {
+			return f, &c.files, true, nil
+		}
+		c.files.Abandon()
+		switch {
+		case err != nil:
+			return Frame{}, nil, true, err
+		case f.Critical:
+			return Frame{}, nil, true, fmt.Errorf("handover: %w: %v", ErrUnsupported, f.Kind)
+		}
+	}
+}
+
+// Unpoll takes the channel out of the runtime's poller, which would wake a thread for each frame that the peer has received. Recv then waits
+// on a thread of its own. Nobody may be waiting on the channel.
+func (c *Channel) Unpoll() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fd, err := c.conn.Detach()
+	if err != nil {
+		return fmt.Errorf("handover: %w", err)
+	}
+	conn, err := fdpass.Bare(fd)
+	if err != nil {
+		return errors.Join(fmt.Errorf("handover: %w", err), unix.Close(fd))
+	}
+	c.conn = conn
+	return nil
 }
 
 func (c *Channel) check(b []byte, files *fdpass.Files) (Frame, error) {

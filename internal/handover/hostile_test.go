@@ -91,7 +91,9 @@ func must(t *testing.T, fd int, err error) int {
 
 // TestHostileMaster_kinds offers a worker descriptors that are not the connection: each is refused, nothing stays open, the word says
 // who has it, and the next connection is served although a close may be waiting.
-func TestHostileMaster_kinds(t *testing.T) {
+func TestHostileMaster_kinds(t *testing.T) { bothWays(t, hostileMasterKinds) }
+
+func hostileMasterKinds(t *testing.T) {
 	kinds := map[string]func(t *testing.T) int{
 		"pipe": func(t *testing.T) int {
 			r, w, err := os.Pipe()
@@ -151,7 +153,9 @@ func TestHostileMaster_kinds(t *testing.T) {
 
 // TestHostileMaster_counts sends an OFFER of one connection with other numbers of descriptors, among them ones whose close hangs: the
 // channel ends, all are closed, the worker does not wait.
-func TestHostileMaster_counts(t *testing.T) {
+func TestHostileMaster_counts(t *testing.T) { bothWays(t, hostileMasterCounts) }
+
+func hostileMasterCounts(t *testing.T) {
 	for _, n := range []int{0, 2, 253} {
 		for _, says := range []int{1, n} { // the header may be honest about it
 			for _, hangs := range []bool{false, true} {
@@ -185,7 +189,9 @@ func TestHostileMaster_counts(t *testing.T) {
 }
 
 // TestHostileMaster_frames sends what is no frame of this channel, each with a descriptor that hangs: the channel ends without waiting.
-func TestHostileMaster_frames(t *testing.T) {
+func TestHostileMaster_frames(t *testing.T) { bothWays(t, hostileMasterFrames) }
+
+func hostileMasterFrames(t *testing.T) {
 	one := AppendOffer(nil, &Offer{Sequence: 1})
 	for name, c := range map[string]struct {
 		frame []byte
@@ -225,7 +231,9 @@ func many(n int) (body []byte) {
 }
 
 // TestHostileMaster_truncated sends frames that do not arrive whole: the worker says that something is lost and goes on.
-func TestHostileMaster_truncated(t *testing.T) {
+func TestHostileMaster_truncated(t *testing.T) { bothWays(t, hostileMasterTruncated) }
+
+func hostileMasterTruncated(t *testing.T) {
 	t.Run("larger than any frame", func(t *testing.T) {
 		e := pair(t, WorkerConfig{})
 		e.serveHello()

@@ -14,7 +14,8 @@ const (
 	MaxCredit = 4096     // offers that a worker has not answered
 
 	DefaultCredit = 64
-	HelloTime     = 20 * time.Second // for the peer's HELLO, and for START behind it
-	ReportTime    = time.Millisecond // for an answer to be told
-	ReportAfter   = 16               // answers that are told at once
+	HelloTime     = 20 * time.Second     // for the peer's HELLO, and for START behind it
+	ReportTime    = time.Millisecond     // for an answer to be told
+	ReportAfter   = 16                   // answers that are told at once
+	ReportLate    = 5 * time.Millisecond // for an answer to be told to a master that looks into the table
 )

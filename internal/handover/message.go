@@ -9,13 +9,18 @@ import (
 // Hello is the master's first frame. Behind its members others may follow, which who does not know them skips.
 type Hello struct {
 	Min, Max   uint8  // versions that the master speaks
-	Features   uint64 // that it has; none is defined yet
+	Features   uint64 // that it has: FeatureAnswered
 	Required   uint64 // without which it will not work
 	Generation uint32 // of the worker: how many the master has started, this one included
 	Index      uint32 // the worker's place, from 1
 	Slots      uint32 // words of the table
 	Credit     uint32 // offers that the master leaves unanswered at most
 }
+
+// Features of a master, by bits.
+const (
+	FeatureAnswered = 1 << 0 // it looks into the table for what is answered, and asks there for a REPORT when it waits for one
+)
 
 // Welcome is the worker's first frame.
 type Welcome struct {

@@ -46,6 +46,9 @@ const (
 	atLive      = 16
 	atTouched   = 24
 	atClosed    = 32
+	atAnswered  = 40
+	atWanted    = 48
+	atSettled   = 56
 	atLatency   = 1024
 	latencyBins = 256
 )
@@ -209,6 +212,30 @@ func (w *Words) step(slot uint32, seq uint64, from, to State) bool {
 func (w *Words) Closed() {
 	w.at(atClosed).Add(1)
 	w.at(atLive).Add(math.MaxUint64)
+}
+
+// SetAnswered says that offers up to seq are answered, as REPORT does. The worker's.
+func (w *Words) SetAnswered(seq uint64) { w.at(atAnswered).Store(seq) }
+
+// Answered returns up to which offer they are answered, as the worker says.
+func (w *Words) Answered() uint64 { return w.at(atAnswered).Load() }
+
+// SetSettled says up to which offer the master has seen what became of them. The master's.
+func (w *Words) SetSettled(seq uint64) { w.at(atSettled).Store(seq) }
+
+// Settled returns up to which offer the master needs to be told nothing any more.
+func (w *Words) Settled() uint64 { return w.at(atSettled).Load() }
+
+// Want asks for a REPORT as soon as offers up to seq are answered; 0: for none. The master's; he looks at Answered again behind it, and
+// then waits.
+func (w *Words) Want(seq uint64) { w.at(atWanted).Store(seq) }
+
+// Wanted returns what the master asked for. The worker's; it says what is answered before.
+func (w *Words) Wanted() uint64 {
+	if seq := w.at(atWanted).Load(); seq > 0 {
+		return seq
+	}
+	return math.MaxUint64
 }
 
 // Live returns how many connections the worker has touched and not closed.

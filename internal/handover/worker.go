@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -31,20 +30,25 @@ type WorkerConfig struct {
 	Step   Hook // nil in production
 }
 
-// Worker is a worker's end of the channel. Methods may be called from any goroutine, Run once.
+// Worker is a worker's end of the channel. Methods may be called from any goroutine but for Run, which is called once, or instead of it
+// Attach and then Turn.
 type Worker struct {
-	ch    *Channel
-	words *Words
-	hello Hello
-	start []byte
-	cfg   WorkerConfig
+	ch     *Channel
+	words  *Words
+	hello  Hello
+	start  []byte
+	cfg    WorkerConfig
+	after  func(time.Duration, func()) // immutable after Attach; nil under Run
+	offers []Offer                     // owned by who receives; scratch
 
 	draining atomic.Bool
+	told     sync.Once // of DRAIN
 
 	mu       sync.Mutex
-	answered uint64      // guarded by mu
-	reported uint64      // guarded by mu
-	timer    *time.Timer // guarded by mu; nil: none runs
+	answered uint64 // guarded by mu
+	reported uint64 // guarded by mu
+	due      bool   // guarded by mu; a timer will report
+	settled  uint64 // guarded by mu; what the master had seen when the timer began
 }
 
 // Inherited is Join over the descriptors that a worker is started with.
@@ -168,9 +172,6 @@ func (w *Worker) Fail(ctx context.Context, code int, why error) error {
 func (w *Worker) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.timer != nil {
-		w.timer.Stop()
-	}
 	w.reported = math.MaxUint64 // nothing is told any more
 	return errors.Join(w.ch.Close(), w.words.Close())
 }
@@ -193,137 +194,6 @@ func (t *Conn) FD() (int, error) { return t.files.Take(t.index) }
 
 // Handler begins to serve connections. It is called for one after the other; the connection counts as touched.
 type Handler func(*Conn) error
-
-// Run takes what the master offers and gives it to handle until the channel ends at either side, which nil means, or breaks, or ctx ends. After DRAIN,
-// of which drain is told once, everything is refused.
-func (w *Worker) Run(ctx context.Context, handle Handler, drain func(time.Duration)) error {
-	var offers []Offer
-	var told sync.Once
-	for {
-		f, files, err := w.ch.Recv(ctx)
-		switch {
-		case errors.Is(err, fdpass.ErrTruncated):
-			// The frame is gone with its descriptors. The master has its copies, and finds in the words what was not taken.
-			if err := w.ch.Send(ctx, KindRefuse, &Refuse{Reason: ReasonTruncated, Text: err.Error()}); err != nil {
-				return err
-			}
-			continue
-		case errors.Is(err, fdpass.ErrPeerGone), errors.Is(err, net.ErrClosed):
-			return nil
-		case err != nil:
-			_ = w.ch.Abort(err)
-			return err
-		}
-		switch f.Kind {
-		case KindOffer:
-			offers, err = w.offered(ctx, f, files, offers, handle)
-		case KindDrain:
-			var d Drain
-			if err = d.ParseBody(f.Body); err == nil {
-				w.draining.Store(true)
-				told.Do(func() { drain(d.Time) })
-			}
-		case KindGoodbye:
-			files.Close()
-			return nil
-		default:
-			err = fmt.Errorf("handover: %w: %v to a worker", ErrFrame, f.Kind)
-		}
-		files.Discard()
-		if err != nil {
-			_ = w.ch.Abort(err)
-			return err
-		}
-	}
-}
-
-// Drain refuses what is offered from now on.
-func (w *Worker) Drain() { w.draining.Store(true) }
-
-// offered takes the connections of an OFFER.
-func (w *Worker) offered(ctx context.Context, f Frame, files *fdpass.Files, list []Offer, handle Handler) ([]Offer, error) {
-	list, err := ParseOffers(f.Body, list)
-	if err != nil {
-		return nil, err
-	}
-	if len(list) != files.Len() {
-		return list, fmt.Errorf("handover: %w: %d for %d connections", ErrFiles, files.Len(), len(list))
-	}
-	for i := range list {
-		t := &Conn{Offer: list[i], files: files, index: i}
-		if reason, err := w.begin(t, handle); err != nil {
-			// The words say what became of it; this says why.
-			if err := w.ch.Send(ctx, KindRefuse, &Refuse{Sequence: t.Sequence, Reason: reason, Text: err.Error()}); err != nil {
-				return list, err
-			}
-		}
-		w.answer(ctx, t.Sequence)
-	}
-	return list, nil
-}
-
-// begin takes, touches and serves one connection. What it does not is refused, and why.
-func (w *Worker) begin(t *Conn, handle Handler) (Reason, error) {
-	refuse := func(r Reason, err error) (Reason, error) {
-		w.words.Refuse(t.Slot, t.Sequence)
-		return r, err
-	}
-	if err := w.cfg.Step.At(StepReceived); err != nil {
-		return refuse(ReasonFailed, err)
-	}
-	if w.draining.Load() {
-		return refuse(ReasonDraining, errors.New("this worker takes nothing new"))
-	}
-	if err := CheckConn(t.files.Peek(t.index), t.Cookie); err != nil {
-		return refuse(ReasonMetadata, err)
-	}
-	if !w.words.Take(t.Slot, t.Sequence) {
-		return 0, nil // revoked, or of another time: not ours
-	}
-	if err := w.cfg.Step.At(StepTaken); err != nil {
-		return refuse(ReasonFailed, err)
-	}
-	if !w.words.Touch(t.Slot, t.Sequence) {
-		return 0, nil
-	}
-	if t.Hops == 0 {
-		w.words.Latency(time.Duration(time.Now().UnixNano() - t.Accepted))
-	}
-	err := handle(t)
-	if err == nil {
-		err = w.cfg.Step.At(StepServed)
-	}
-	if err != nil {
-		return ReasonFailed, err
-	}
-	return 0, nil
-}
-
-// answer counts an offer as answered, and sees that the master is told soon.
-func (w *Worker) answer(ctx context.Context, seq uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.answered = max(w.answered, seq)
-	switch {
-	case w.answered-min(w.reported, w.answered) >= ReportAfter:
-		w.report(ctx)
-	case w.timer == nil:
-		w.timer = time.AfterFunc(ReportTime, func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.timer = nil
-			if w.answered > w.reported {
-				w.report(context.Background())
-			}
-		})
-	}
-}
-
-// report tells the master how things stand. Called with mu held. That it fails is seen where frames are received.
-func (w *Worker) report(ctx context.Context) {
-	w.reported = w.answered
-	_ = w.ch.Send(ctx, KindReport, &Report{Answered: w.answered, Live: uint32(w.words.Live()), Credit: uint32(w.cfg.Credit), Draining: w.draining.Load()})
-}
 
 // Return gives a connection back to the master, which offers it to the worker that it names. file is lent; the caller releases
 // his copy without shutting it down when there is no error, and still owns the connection when there is one.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ndferry/evloop"
 	"ndferry/fdpass"
 	"ndferry/fdpass/fdtest"
 )
@@ -29,7 +31,19 @@ type ends struct {
 	worker *Worker
 	seq    uint64
 	ended  chan error
-	idle   sync.WaitGroup // Run does not run
+	idle   sync.WaitGroup // nobody receives
+}
+
+// byLoop makes workers receive on a loop instead of by Run.
+var byLoop bool
+
+// bothWays runs a test with workers that call Run and with workers that have a loop.
+func bothWays(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	for _, byLoop = range []bool{false, true} {
+		t.Run(map[bool]string{false: "by Run", true: "on a loop"}[byLoop], test)
+	}
+	byLoop = false
 }
 
 // pair makes both ends, which have agreed; the worker is at START.
@@ -125,9 +139,42 @@ func (e *ends) offer(m Meta, files ...syscall.Conn) Offer {
 	return o
 }
 
-// run starts the worker's Run.
+// run starts to receive.
 func (e *ends) run(handle Handler) {
+	if byLoop {
+		e.runLoop(handle)
+		return
+	}
 	e.idle.Go(func() { e.ended <- e.worker.Run(e.t.Context(), handle, func(time.Duration) {}) })
+}
+
+// runLoop receives on a loop.
+func (e *ends) runLoop(handle Handler) {
+	e.t.Helper()
+	l, err := evloop.New(evloop.Config{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	fd, err := e.worker.Attach(func(d time.Duration, f func()) { l.After(d, f) })
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	var w *evloop.Watcher
+	w, err = l.Watch(fd, func() {
+		if ended, err := e.worker.Turn(handle, func(time.Duration) {}); ended {
+			w.Stop()
+			l.Stop()
+			e.ended <- err
+		}
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.idle.Go(func() {
+		if err := l.Run(e.t.Context()); err != nil {
+			e.t.Error(err)
+		}
+	})
 }
 
 // until receives frames until one of the kind comes.
@@ -164,7 +211,9 @@ func (e *ends) refusal() (r Refuse) {
 }
 
 // TestWorker_serves passes connections and checks who owns them at each moment.
-func TestWorker_serves(t *testing.T) {
+func TestWorker_serves(t *testing.T) { bothWays(t, workerServes) }
+
+func workerServes(t *testing.T) {
 	var steps []Step
 	e := pair(t, WorkerConfig{Step: func(s Step) error { steps = append(steps, s); return nil }})
 	if got := string(e.worker.Start()); got != "what to serve" || e.worker.Index() != 2 || e.worker.Generation() != 5 {
@@ -202,17 +251,19 @@ func TestWorker_serves(t *testing.T) {
 	if touched, closed := e.words.Counts(); touched != 20 || closed != 20 || e.words.Live() != 0 {
 		t.Errorf("%d touched, %d closed, %d live", touched, closed, e.words.Live())
 	}
-	if len(steps) != 60 || steps[0] != StepReceived || steps[1] != StepTaken || steps[2] != StepServed {
-		t.Errorf("steps %v", steps)
-	}
 	e.master.Close()
 	if err := <-e.ended; err != nil {
 		t.Errorf("after the master's end: %v", err)
 	}
+	if len(steps) != 60 || steps[0] != StepReceived || steps[1] != StepTaken || steps[2] != StepServed {
+		t.Errorf("steps %v", steps)
+	}
 }
 
 // TestWorker_refuses gives a worker what it must not touch.
-func TestWorker_refuses(t *testing.T) {
+func TestWorker_refuses(t *testing.T) { bothWays(t, workerRefuses) }
+
+func workerRefuses(t *testing.T) {
 	e := pair(t, WorkerConfig{})
 	gate := make(chan struct{})
 	e.run(func(c *Conn) error {
@@ -278,7 +329,9 @@ func TestWorker_refuses(t *testing.T) {
 }
 
 // TestWorker_returns gives a connection back with what was read of it.
-func TestWorker_returns(t *testing.T) {
+func TestWorker_returns(t *testing.T) { bothWays(t, workerReturns) }
+
+func workerReturns(t *testing.T) {
 	e := pair(t, WorkerConfig{})
 	e.run(func(c *Conn) error {
 		s, err := c.Socket()
@@ -327,7 +380,9 @@ func TestWorker_returns(t *testing.T) {
 }
 
 // TestWorker_breaks ends a worker's channel by what breaks the protocol; the connection that came along stays the master's.
-func TestWorker_breaks(t *testing.T) {
+func TestWorker_breaks(t *testing.T) { bothWays(t, workerBreaks) }
+
+func workerBreaks(t *testing.T) {
 	raw := func(f Frame) func(*ends, *net.TCPConn) {
 		return func(e *ends, c *net.TCPConn) {
 			var files []syscall.Conn
@@ -434,7 +489,9 @@ func openFiles(t *testing.T) int {
 }
 
 // TestWorker_leaks repeats what is refused and broken off: no descriptor stays.
-func TestWorker_leaks(t *testing.T) {
+func TestWorker_leaks(t *testing.T) { bothWays(t, workerLeaks) }
+
+func workerLeaks(t *testing.T) {
 	before := openFiles(t)
 	for range 20 {
 		t.Run("", func(t *testing.T) {

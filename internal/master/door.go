@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -28,12 +29,21 @@ type door struct {
 	wake   int                // an eventfd that ends the wait
 	permit func(fd int) error // nil: all
 	local  string             // empty: it differs
+	sys    doorCalls          // owned by who is in accept
 	closed atomic.Bool
 }
 
-// gather is how long a door that has just accepted several connections at once lets more of them come: under load they go to the
-// workers in fewer messages, for each of which processes have to be woken.
-const gather = 50 * time.Microsecond
+// patient lets the calling thread, which must be locked, wait while others compute (SCHED_BATCH): on a machine with a free processor it
+// runs at once; where all are busy it interrupts nobody for each connection, and several go to a worker in one message.
+func patient() error {
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return os.NewSyscallError("sched_getattr", err)
+	}
+	attr.Policy = unix.SCHED_BATCH
+	attr.Flags |= unix.SCHED_FLAG_RESET_ON_FORK
+	return os.NewSyscallError("sched_setattr", unix.SchedSetAttr(0, attr, 0))
+}
 
 func openDoor(m *Master, number int, ln net.Listener) (*door, error) {
 	d := &door{m: m, number: uint16(number), fd: -1, wake: -1}
@@ -62,10 +72,10 @@ func openDoor(m *Master, number int, ln net.Listener) (*door, error) {
 	return d, nil
 }
 
-// inherit sets on a listener what its connections get from it: what package net sets on each, at no cost for each.
+// inherit sets on a listener what its connections get from it, at no cost for each: what package net sets on each, and what evloop does.
 func inherit(fd int) {
 	for _, o := range [][3]int{
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_OOBINLINE, 1}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 	} {
 		_ = unix.SetsockoptInt(fd, o[0], o[1], o[2]) // without it a connection works, too
@@ -86,6 +96,10 @@ func (d *door) release() {
 
 // accept accepts until the door is closed.
 func (d *door) accept() error {
+	runtime.LockOSThread() // and never unlocked: the thread ends with its policy
+	if err := patient(); err != nil {
+		d.m.cfg.Log.Debug("accepting interrupts who serves", "err", err)
+	}
 	pause := time.Duration(0)
 	for {
 		room := d.m.room()
@@ -99,9 +113,6 @@ func (d *door) accept() error {
 		}
 		if err == nil {
 			pause = 0
-			if len(batch) > 1 {
-				_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(gather)}, nil)
-			}
 			continue
 		}
 		if !passing(err) {
@@ -126,15 +137,15 @@ func passing(err error) bool {
 func (d *door) batch(room int) (batch []*custody, err error) {
 	for !d.closed.Load() {
 		for len(batch) < room {
-			n, peer, err := unix.Accept4(d.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			switch err {
-			case nil:
-				if c := d.admit(n, peer); c != nil {
+			n, errno := d.sys.accept(d.fd)
+			switch errno {
+			case 0:
+				if c := d.admit(n); c != nil {
 					batch = append(batch, c)
 				}
 				continue
 			case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EBADF, unix.EINVAL, unix.ENOTSOCK:
-				return batch, os.NewSyscallError("accept4", err)
+				return batch, os.NewSyscallError("accept4", errno)
 			case unix.EAGAIN:
 			default:
 				continue // of a connection that is over already
@@ -153,7 +164,7 @@ func (d *door) batch(room int) (batch []*custody, err error) {
 }
 
 // admit makes a custody of a connection that was just accepted, nil when it is nobody's to have.
-func (d *door) admit(fd int, peer unix.Sockaddr) *custody {
+func (d *door) admit(fd int) *custody {
 	c := &custody{m: d.m, fd: fd}
 	c.Accepted = time.Now().UnixNano()
 	c.Listener = d.number
@@ -174,7 +185,7 @@ func (d *door) admit(fd int, peer unix.Sockaddr) *custody {
 		c.end()
 		return nil
 	}
-	c.Client, c.Local = addrText(peer), d.local
+	c.Client, c.Local = d.sys.peer(), d.local
 	if c.Local == "" {
 		if sa, err := unix.Getsockname(fd); err == nil {
 			c.Local = addrText(sa)

@@ -51,7 +51,8 @@ type offer struct {
 func (m *Master) room() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for {
+	for waited := false; ; waited = true {
+		m.look()
 		if m.stopping {
 			return 0
 		}
@@ -68,6 +69,9 @@ func (m *Master) room() int {
 			room = min(room, left)
 		}
 		if room > 0 && len(m.waiting) == 0 {
+			if waited {
+				m.want(false)
+			}
 			return min(room, handover.MaxOffers)
 		}
 		if full && len(m.waiting) == 0 { // that a connection ends is seen in the words alone
@@ -76,7 +80,46 @@ func (m *Master) room() int {
 			m.mu.Lock()
 			continue
 		}
-		m.changed.Wait()
+		m.want(true)
+		if !m.look() { // else it was answered before the worker knew
+			m.changed.Wait()
+		}
+	}
+}
+
+// look settles what workers have answered, as their tables say, sends elsewhere what is to go there, and tells whether there was
+// anything. Called with mu held, which it gives up meanwhile when something has to be sent.
+func (m *Master) look() bool {
+	var again []*custody
+	any := false
+	for _, w := range m.workers {
+		if w.state != ready || len(w.offers) == 0 {
+			continue
+		}
+		if seq := w.words.Answered(); seq > w.answered && seq <= w.seq { // what is none is for REPORT to say
+			again = append(again, w.answers(seq)...)
+			any = true
+		}
+	}
+	if len(again) > 0 {
+		busy := m.dispatch(again)
+		m.mu.Unlock()
+		flush(busy)
+		m.mu.Lock()
+	}
+	return any
+}
+
+// want asks workers for a REPORT when they have answered half of what they have, or asks them no more. Called with mu held.
+func (m *Master) want(on bool) {
+	for _, w := range m.workers {
+		switch {
+		case w.state != ready:
+		case on:
+			w.words.Want(w.answered + uint64(w.unanswered()+1)/2)
+		default:
+			w.words.Want(0)
+		}
 	}
 }
 
@@ -214,8 +257,7 @@ func (w *worker) flush() {
 	w.sending = true
 	defer func() { w.sending = false }()
 	for len(w.outbox) > 0 {
-		var body []byte
-		var files []syscall.Conn
+		body, files := w.body[:0], w.files[:0]
 		var batch []*offer
 		for _, o := range w.outbox {
 			if o.custody == nil { // it was revoked
@@ -227,10 +269,10 @@ func (w *worker) flush() {
 				break
 			}
 			body = handover.AppendOffer(body, &h)
-			files = append(files, fdpass.FD(o.fd))
+			files = append(files, o.fd)
 			batch = append(batch, o)
 		}
-		w.outbox = w.outbox[len(batch):]
+		w.outbox, w.body, w.files = w.outbox[len(batch):], body, files
 		ch := w.ch
 		m.mu.Unlock()
 		err := w.send(ch, body, files)
@@ -245,16 +287,24 @@ func (w *worker) flush() {
 	w.outbox = nil
 }
 
-func (w *worker) send(ch *handover.Channel, body []byte, files []syscall.Conn) error {
+func (w *worker) send(ch *handover.Channel, body []byte, files []int) error {
 	if len(files) == 0 || ch == nil {
 		return nil
 	}
 	if err := w.m.cfg.Step.At(handover.StepOffer); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), sendTime)
-	defer cancel()
-	if err := ch.Send(ctx, handover.KindOffer, handover.Raw(body), files...); err != nil {
+	ok, err := ch.TrySend(handover.KindOffer, handover.Raw(body), files...)
+	if err == nil && !ok { // a context costs more than all of that
+		ctx, cancel := context.WithTimeout(context.Background(), sendTime)
+		defer cancel()
+		lent := make([]syscall.Conn, len(files))
+		for i, fd := range files {
+			lent[i] = fdpass.FD(fd)
+		}
+		err = ch.Send(ctx, handover.KindOffer, handover.Raw(body), lent...)
+	}
+	if err != nil {
 		return err
 	}
 	return w.m.cfg.Step.At(handover.StepOffered)
@@ -312,6 +362,7 @@ func (w *worker) outcome(o *offer, dead bool) *custody {
 func (m *Master) revokeStalled() {
 	m.mu.Lock()
 	var again []*custody
+	m.look()
 	late := time.Now().Add(-m.cfg.Take)
 	for _, w := range m.workers {
 		if w.state != ready || len(w.offers) == 0 || w.offers[0].at.After(late) {

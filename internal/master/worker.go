@@ -53,6 +53,8 @@ type worker struct {
 	offers   []*offer // not answered, in order
 	outbox   []*offer // not sent, in order
 	sending  bool
+	body     []byte // scratch of who is sending
+	files    []int  // likewise
 	counts   workerCounts
 }
 
@@ -188,6 +190,9 @@ func (w *worker) spawn() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	if err := ch.Unpoll(); err != nil {
+		return nil, errors.Join(err, ch.Close())
+	}
 	words, err := handover.MakeWords(m.cfg.Credit)
 	if err != nil {
 		return nil, errors.Join(err, ch.Close())
@@ -216,7 +221,7 @@ func (w *worker) greet() error {
 	defer cancel()
 	_, err := w.ch.Greet(ctx, &handover.Hello{
 		Min: handover.MinVersion, Max: handover.MaxVersion, Generation: w.gen, Index: uint32(w.index),
-		Slots: uint32(w.words.Slots()), Credit: uint32(m.cfg.Credit),
+		Slots: uint32(w.words.Slots()), Credit: uint32(m.cfg.Credit), Features: handover.FeatureAnswered,
 	})
 	if err != nil {
 		return err
@@ -331,18 +336,24 @@ func (w *worker) reported(r *handover.Report) error {
 	w.credit = min(max(int(r.Credit), 1), m.cfg.Credit)
 	var again []*custody
 	if r.Answered > w.answered {
-		w.answered = r.Answered
-		again = w.settle(r.Answered)
-		if w.stalled {
-			w.stalled = false
-			m.cfg.Log.Info("a worker answers again", "worker", w.index, "pid", w.pid)
-		}
+		again = w.answers(r.Answered)
 	}
 	busy := m.dispatch(again)
 	m.changed.Broadcast()
 	m.mu.Unlock()
 	flush(busy)
 	return nil
+}
+
+// answers settles the offers that the worker has answered, and returns the connections that are to go elsewhere. Called with mu held.
+func (w *worker) answers(seq uint64) []*custody {
+	w.answered = seq
+	w.words.SetSettled(seq)
+	if w.stalled {
+		w.stalled = false
+		w.m.cfg.Log.Info("a worker answers again", "worker", w.index, "pid", w.pid)
+	}
+	return w.settle(seq)
 }
 
 // takeBack revokes all that the worker has not taken: it lost some of it.

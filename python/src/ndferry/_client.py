@@ -12,11 +12,11 @@ from typing import NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _messages, _requests, _retry, _sharing
+from ndferry import _address, _messages, _npyfile, _requests, _retry, _sharing
 from ndferry._array import Array
 from ndferry._blocking import Driver, end_of
 from ndferry._core import Session
-from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
+from ndferry._errors import ConnectionError, Error, IntegrityError, InvalidError, TimeoutError
 from ndferry._frames import Operation
 from ndferry._lines import Spare, Threads
 from ndferry._options import PutOptions, takes_options
@@ -280,6 +280,77 @@ class Client:
                 )
         warn_unchecked(download.stat)
         return array
+
+    def get_file(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        resume: _npyfile.Resume = "auto",
+        progress: Progress | None = None,
+        streams: int = 1,
+        retries: int | None = None,
+        deadline: float | None = None,
+    ) -> Stat:
+        """Fetch an array to a .npy file, checked against the checksums that were stored.
+
+        The file has its name when it is whole and on the disk, and not before. When the call fails, also because the
+        process is killed, what came stays beside it, and the same call goes on from there, in this process or another;
+        so does ``ndferry get``. While it is received the file is mapped: memory that it takes is the page cache's.
+
+        Parameters
+        ----------
+        path
+            Of the file.
+        overwrite
+            Replace a file that is there.
+        resume
+            ``auto`` goes on with chunks that an earlier call left when 16 of them are what they were, or, if the file
+            was touched since, with those that are. ``verify`` reads all of them first. ``off`` begins anew and leaves
+            nothing behind when it fails.
+        progress, streams, retries, deadline
+            As in `get`.
+
+        Returns
+        -------
+        Stat
+            What the array is. ``numpy.load(path, mmap_mode="r")`` opens it.
+
+        Raises
+        ------
+        FileExistsError
+            There is something at `path`, and `overwrite` was not given or it is no regular file.
+
+        Warns
+        -----
+        UncheckedWarning
+            As in `get`.
+        """
+        _sharing.check(streams)
+        download = _npyfile.FileDownload(name, path, overwrite=overwrite, resume=resume)
+        try:
+            if streams == 1:
+                self._call(
+                    lambda session: session.get_file(download, progress), deadline, retries, lambda: download.moved
+                )
+            else:
+                with self._lines(streams, deadline) as lines:
+                    self._call(
+                        lambda session: session.get_file(download, progress, lines),
+                        deadline,
+                        retries,
+                        lambda: download.moved,
+                    )
+            stat = download.commit()
+        except IntegrityError as error:
+            if error.cell is None:  # of the whole: what came is of no use
+                download.forget()
+            raise
+        finally:
+            download.close()
+        warn_unchecked(stat)
+        return stat
 
     def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
         """Describe an array without reading it."""

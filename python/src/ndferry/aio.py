@@ -24,13 +24,13 @@ from typing import Any, NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _direct, _messages, _requests, _retry, _sharing
+from ndferry import _address, _direct, _messages, _npyfile, _requests, _retry, _sharing
 from ndferry._aiolines import Tasks
 from ndferry._array import Array, Layout
 from ndferry._asyncio import Driver
 from ndferry._blocking import end_of
 from ndferry._core import Session
-from ndferry._errors import ConnectionError, Error, InvalidError, TimeoutError
+from ndferry._errors import ConnectionError, Error, IntegrityError, InvalidError, TimeoutError
 from ndferry._frames import Operation
 from ndferry._options import PutOptions, takes_options
 from ndferry._receipt import Entry, Receipt, Report, Stat, warn_unchecked
@@ -202,6 +202,44 @@ class Client:
                 )
         warn_unchecked(download.stat)
         return array
+
+    async def get_file(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        resume: _npyfile.Resume = "auto",
+        progress: Progress | None = None,
+        streams: int = 1,
+        retries: int | None = None,
+        deadline: float | None = None,
+    ) -> Stat:
+        """As `ndferry.Client.get_file`."""
+        _sharing.check(streams)
+        download = _npyfile.FileDownload(name, path, overwrite=overwrite, resume=resume)
+        try:
+            if streams == 1:
+                await self._call(
+                    lambda session: session.get_file(download, progress), deadline, retries, lambda: download.moved
+                )
+            else:
+                async with self._lines(streams, deadline) as lines:
+                    await self._call(
+                        lambda session: session.get_file(download, progress, lines),
+                        deadline,
+                        retries,
+                        lambda: download.moved,
+                    )
+            stat = await asyncio.to_thread(download.commit)
+        except IntegrityError as error:
+            if error.cell is None:  # of the whole: what came is of no use
+                download.forget()
+            raise
+        finally:
+            await asyncio.to_thread(download.close)
+        warn_unchecked(stat)
+        return stat
 
     async def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
         """As `ndferry.Client.stat`."""
