@@ -12,11 +12,15 @@ import (
 
 var _ parker = (*epoll)(nil)
 
-// parking is an epoll descriptor that Go's own poller watches: descriptors of this kind are readable while there are events.
+// parking is what lets the Go scheduler wait for an epoll descriptor. Its own poller watches relay, another one, in which the loop's is
+// armed for one event each time that the loop parks: were it watched itself, every event would wake a thread of the scheduler, also
+// those that come while the loop is at work.
 type parking struct {
-	file  *os.File           // owns the descriptor
+	file  *os.File // owns relay
+	relay int
 	conn  syscall.RawConn    // nil: it cannot be watched
-	ask   func(uintptr) bool // with the results below: what Park would otherwise allocate each time
+	ask   func(uintptr) bool // with what follows: what Park would otherwise allocate each time
+	asked bool
 	n     int
 	errno unix.Errno
 }
@@ -27,20 +31,38 @@ func (p *epoll) CanPark() bool {
 	if p.parking != nil {
 		return p.parking.conn != nil
 	}
-	if err := unix.SetNonblock(p.fd, true); err != nil { // else os.NewFile does not watch it
+	k := &parking{}
+	var err error
+	if k.relay, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return false
 	}
-	k := &parking{file: os.NewFile(uintptr(p.fd), "epoll")}
 	p.parking = k
-	if k.file.SetReadDeadline(time.Time{}) != nil { // it is not watched
-		return false
+	err = unix.SetNonblock(k.relay, true) // else os.NewFile does not watch it
+	k.file = os.NewFile(uintptr(k.relay), "epoll")
+	if err == nil {
+		err = k.file.SetReadDeadline(time.Time{}) // refused for what is not watched
 	}
-	k.conn, _ = k.file.SyscallConn()
+	if err == nil {
+		err = unix.EpollCtl(k.relay, unix.EPOLL_CTL_ADD, p.fd, &unix.EpollEvent{})
+	}
+	if err == nil {
+		k.conn, err = k.file.SyscallConn()
+	}
 	k.ask = func(uintptr) bool {
-		k.n, k.errno = p.wait(p.batch, 0)
-		return k.n > 0 || k.errno != 0
+		if k.asked {
+			k.n, k.errno = p.wait(p.batch, 0)
+			if k.n > 0 || k.errno != 0 {
+				return true
+			}
+		}
+		k.asked = true
+		if err := unix.EpollCtl(k.relay, unix.EPOLL_CTL_MOD, p.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}); err != nil {
+			k.errno = unix.EINVAL
+			return true
+		}
+		return false // what is there already ends the wait at once
 	}
-	return k.conn != nil
+	return err == nil
 }
 
 func (p *epoll) Park(ev []Event, d time.Duration, stop *atomic.Bool) (int, error) {
@@ -56,7 +78,7 @@ func (p *epoll) Park(ev []Event, d time.Duration, stop *atomic.Bool) (int, error
 		return 0, nil
 	}
 	p.room(ev)
-	k.n, k.errno = 0, 0
+	k.n, k.errno, k.asked = 0, 0, false
 	if err := k.conn.Read(k.ask); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return 0, err
 	}

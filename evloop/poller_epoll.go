@@ -20,7 +20,7 @@ type epoll struct {
 	fd      int
 	wk      waker
 	batch   []unix.EpollEvent
-	parking *parking // nil: it was not asked for, and fd is owned here
+	parking *parking // nil: it was not asked for
 }
 
 func newEpoll() (Poller, error) {
@@ -122,7 +122,7 @@ func (p *epoll) Wake() error { return p.wk.wake() }
 func (p *epoll) Close() error {
 	_ = p.wk.close()
 	if p.parking != nil {
-		return p.parking.file.Close()
+		_ = p.parking.file.Close()
 	}
 	return unix.Close(p.fd)
 }
