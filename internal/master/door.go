@@ -101,7 +101,12 @@ func (d *door) accept() error {
 		d.m.cfg.Log.Debug("accepting interrupts who serves", "err", err)
 	}
 	pause := time.Duration(0)
+	yielded := time.Now()
 	for {
+		if now := time.Now(); now.Sub(yielded) >= 5*time.Millisecond {
+			yielded = now
+			runtime.Gosched()
+		}
 		room := d.m.room()
 		if room == 0 {
 			return nil
@@ -136,7 +141,7 @@ func passing(err error) bool {
 // batch waits for a connection and accepts at most room of those that wait.
 func (d *door) batch(room int) (batch []*custody, err error) {
 	for !d.closed.Load() {
-		for len(batch) < room {
+		for ready := d.sys.ready(d.fd); len(batch) < min(room, ready); {
 			n, errno := d.sys.accept(d.fd)
 			switch errno {
 			case 0:
