@@ -69,7 +69,7 @@ func (a *app) recallTransfer(server, name, file, how string, opts *client.PutOpt
 	}
 	now := begunPut{
 		Server: server, Name: name, Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Time: st.Mtim.Nano(), Change: st.Ctim.Nano(),
-		file: file, chunk: opts.ChunkBytes,
+		file: file, chunk: min(opts.ChunkBytes, sampleChunk),
 	}
 	level := -1
 	if opts.Level != nil {

@@ -15,14 +15,16 @@ import (
 	"ndferry/client"
 )
 
-// sample is the leaf (spec/WIRE.md §5.7) of a chunk of a file.
+// sample is the leaf (spec/WIRE.md §5.7) of a chunk of a file, with chunks of sampleChunk at most, whatever those of the transfer are: what
+// is left of a transfer may be less than sixteen of its chunks.
 type sample struct {
 	Chunk  int    `json:"chunk"`
 	SHA256 string `json:"sha256"`
 }
 
 const (
-	samples = 16
+	samples     = 16
+	sampleChunk = 1 << 20
 
 	// samplePiece is read and hashed at a time: it stays in the second-level cache.
 	samplePiece = 256 << 10

@@ -245,7 +245,7 @@ class Session(Sharing):
             array = None if form is None else (yield from self._get_again(form, download))
             if array is not None:
                 return array
-        if lines is not None and lines.count > 1 and download.target is None:
+        if lines is not None and lines.count > 1 and (download.target is None or download.files):
             yield from self._get_shared(download, lines, progress)
         while (wanted := download.wanted()) != []:  # once, and again for the cells that came damaged
             yield from self._get_cells(download, wanted, progress)
@@ -256,6 +256,17 @@ class Session(Sharing):
         if target.leaves is not None and target.layout.root(target.leaves.tobytes()) != stat.digest.root:
             raise IntegrityError(f"get {name!r}: the sha256 root of what came is not the one that was stored (§5.7)")
         return result
+
+    def get_file(self, download: Download, progress: Progress | None, lines: Lines | None = None) -> Operation[Array]:
+        """As `get`, for a download that may have cells of an earlier process: it looks before any is asked for."""
+        if download.target is None:
+            stream = self._begin()
+            yield from self._request(_wire.pack_frame(Kind.STAT, stream, _payloads.dumps({"name": download.name})))
+            _, payload = yield from self._next(stream, Kind.META)
+            self.idle = True
+            about = _payloads.meta_to_read(payload)
+            yield from beside(lambda: download.begin(*about))
+        return (yield from self.get(download, progress, lines))
 
     def _get_again(self, form: GetForm, download: Download) -> Operation[Array | None]:
         """Ask for an array of a known form; None: what came was put into `download` the whole way."""

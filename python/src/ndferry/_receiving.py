@@ -39,6 +39,8 @@ class Download:
         Of the array that comes; None until META came. The id and the time in `stat` may be those of an earlier one.
     """
 
+    files = False  # its target is known before the first cell is asked for
+
     def __init__(self, name: str, out: Array | None) -> None:
         self.name = name
         self.stat: Stat | None = None

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,14 +22,23 @@ var transferPeers = bench.Scenario{
 	New: func(params *flag.FlagSet) func() ([]bench.Side, error) {
 		size := params.Int("size", 256<<20, "bytes of the array, float32")
 		reps := params.Int("reps", 3, "measured transfers in each round, of which the median counts")
-		sides := params.String("sides", "go-bare,go,py-bare,py,py-out,flight,zmq-tcp,zmq-ipc,ray,dask,queue,shared",
+		sides := params.String("sides", "go-bare,go,py-bare,py,py-out,flight,flight-go,zmq-tcp,zmq-ipc,ray,dask,queue,shared",
 			"what to compare; go-sha256, py-sha256, go-fresh and textbook-none, -zlib, -lz4 too")
 		bin := params.String("bin", "bin", "directory of the programs; bare and ours are built on each run")
 		driver := params.String("driver", "", "of the server of our sides; empty: its default")
 		python := params.String("python", ".venv-peers/bin/python", "Python with bench/peers/requirements.txt and our package")
 		return func() ([]bench.Side, error) {
-			for _, name := range []string{"bare", "ours"} {
-				build := exec.Command("go", "build", "-o", filepath.Join(*bin, "peer-"+name), "./bench/peers/"+name)
+			names := []string{"bare", "ours"}
+			if slices.Contains(strings.Split(*sides, ","), "flight-go") {
+				names = append(names, "arrow")
+			}
+			to, err := filepath.Abs(*bin)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names { // arrow is a module of its own
+				build := exec.Command("go", "build", "-o", filepath.Join(to, "peer-"+name), ".")
+				build.Dir = filepath.Join("bench/peers", name)
 				if out, err := build.CombinedOutput(); err != nil {
 					return nil, fmt.Errorf("%s: %w\n%s", build, err, out)
 				}
@@ -67,8 +77,8 @@ func transferSide(name, bin, python, driver string) bench.Side {
 		ours.Args = append(ours.Args, "--driver", driver)
 	}
 	switch name {
-	case "go-bare":
-		path := filepath.Join(bin, "peer-bare")
+	case "go-bare", "flight-go":
+		path := filepath.Join(bin, map[string]string{"go-bare": "peer-bare", "flight-go": "peer-arrow"}[name])
 		side.Servers = []bench.Proc{{Path: path, Args: []string{"server"}, ReadyLine: ready}}
 		side.Client = bench.Proc{Path: path}
 	case "go", "go-fresh", "go-sha256":
