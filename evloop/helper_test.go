@@ -56,7 +56,6 @@ func startLoop(t testing.TB, cfg Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.ShareThread(cfg.Backend == "") // tests of each backend wait in the kernel
 	return start(t, l)
 }
 

@@ -70,9 +70,6 @@ type Loop struct {
 	stopping bool
 
 	waking atomic.Bool
-	asleep atomic.Int32 // how the loop waits; set before waking is looked at
-	shares bool         // as ShareThread says, if the backend can
-	alone  bool         // as ShareThread says
 	mu     sync.Mutex
 	posted []func() // guarded by mu
 	closed bool     // guarded by mu
@@ -174,13 +171,13 @@ func (l *Loop) turn() error {
 		if n, err := l.spin(); n > 0 || err != nil {
 			return l.handleEvents(n, err)
 		}
-		if l.yield && !l.shares { // goroutines that this loop made ready go first
+		if l.yield { // goroutines that this loop made ready go first
+			l.yield = false
 			runtime.Gosched()
 		}
-		l.yield = false
 		return nil // and look again: the wait may have taken a wake-up
 	}
-	n, err := l.wait(d)
+	n, err := l.p.Wait(l.ev, d)
 	if d != 0 {
 		l.stats.Sleeps++
 		l.yieldedAt = l.clock() // asleep it held up nobody
@@ -398,7 +395,12 @@ func (l *Loop) runAgain() {
 		c.flags &^= flAgain
 		if c.state != stClosed {
 			l.handle(c, func(c *Conn) {
-				c.refeed()
+				if c.flags&flFresh != 0 && len(c.in) == 0 && c.mayRead() {
+					c.readable()
+				} else {
+					c.refeed()
+				}
+				c.flags &^= flFresh
 				if c.state != stClosed {
 					c.settle()
 				}
@@ -474,7 +476,7 @@ func (l *Loop) shutdown() {
 	}
 	l.reap()
 	for l.jobs > 0 {
-		if _, err := l.wait(10 * time.Millisecond); err != nil {
+		if _, err := l.p.Wait(l.ev, 10*time.Millisecond); err != nil {
 			break
 		}
 		l.runPosted()

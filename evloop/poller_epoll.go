@@ -17,10 +17,9 @@ var _ Poller = (*epoll)(nil)
 // EPOLLRDHUP is never asked for. A peer's FIN makes EPOLLIN ready as well,
 // and the read that returns 0 is the only end of stream that counts.
 type epoll struct {
-	fd      int
-	wk      waker
-	batch   []unix.EpollEvent
-	parking *parking // nil: it was not asked for
+	fd    int
+	wk    waker
+	batch []unix.EpollEvent
 }
 
 func newEpoll() (Poller, error) {
@@ -65,21 +64,10 @@ func (p *epoll) Set(fd int, old, new Interest) error {
 }
 
 func (p *epoll) Wait(ev []Event, d time.Duration) (int, error) {
-	p.room(ev)
-	n, errno := p.wait(p.batch, millis(d))
-	return p.events(ev, n, errno)
-}
-
-// room makes batch as long as ev.
-func (p *epoll) room(ev []Event) {
-	if cap(p.batch) < len(ev) {
+	if len(p.batch) < len(ev) {
 		p.batch = make([]unix.EpollEvent, len(ev))
 	}
-	p.batch = p.batch[:len(ev)]
-}
-
-// events turns the n events in batch into ev.
-func (p *epoll) events(ev []Event, n int, errno unix.Errno) (int, error) {
+	n, errno := p.wait(p.batch[:len(ev)], millis(d))
 	if errno != 0 {
 		if errno == unix.EINTR {
 			return 0, nil
@@ -121,8 +109,5 @@ func (p *epoll) Wake() error { return p.wk.wake() }
 
 func (p *epoll) Close() error {
 	_ = p.wk.close()
-	if p.parking != nil {
-		_ = p.parking.file.Close()
-	}
 	return unix.Close(p.fd)
 }

@@ -18,7 +18,7 @@ func (l *Loop) Post(f func()) error {
 	l.posted = append(l.posted, f)
 	var err error
 	if l.waking.CompareAndSwap(false, true) { // one wake-up, however many posts
-		err = l.wakeUp()
+		err = l.p.Wake()
 	}
 	l.mu.Unlock()
 	return err

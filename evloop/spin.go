@@ -48,7 +48,7 @@ func (l *Loop) spin() (int, error) {
 	s := &l.bulkSpin
 	if l.sinks == 0 {
 		s = &l.smallSpin
-		if !l.cfg.Spin || l.alone || l.yield || l.jobs > 0 {
+		if !l.cfg.Spin || l.yield || l.jobs > 0 {
 			return 0, nil
 		}
 	}

@@ -72,7 +72,6 @@ func startLoops(s *Server, n int) (*loops, error) {
 		d := &loopDriver{loops: ls, srv: s, loop: loop, entering: make(chan struct{}, adoptAhead)}
 		d.thread = ownThread{loop: loop, log: s.cfg.Log}
 		ls.all = append(ls.all, d)
-		loop.ShareThread(true)
 		d.done.Go(func() {
 			if err := loop.Run(context.Background()); err != nil {
 				s.cfg.Log.Error("event loop", "err", err)
@@ -132,13 +131,13 @@ func descriptor(nc net.Conn) (fd int, ok bool) {
 	return fd, true
 }
 
-// adopt gives a descriptor to the loop, which closes it, with what was read of it. It waits while the loop has many to take: who
-// connects without end may not keep it from those who are connected.
-func (d *loopDriver) adopt(fd int, preread []byte, lc *loopConn) {
+// adopt gives a descriptor to the loop, which closes it. It waits while the loop has many to take: who connects without end may
+// not keep it from those who are connected.
+func (d *loopDriver) adopt(fd int, lc *loopConn) {
 	d.entering <- struct{}{}
 	err := d.loop.Post(func() {
 		<-d.entering
-		if _, err := d.loop.Adopt(fd, preread, lc); err != nil {
+		if _, err := d.loop.Adopt(fd, nil, lc); err != nil {
 			lc.dead = true
 			lc.finish()
 		}

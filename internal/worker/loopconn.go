@@ -70,8 +70,7 @@ type loopConn struct {
 
 	draining bool // asked for before Open
 
-	meta  *handover.Meta // of a connection that a master passed
-	moved []byte         // what another worker exported of the session; until Open
+	meta *handover.Meta // of a connection that a master passed
 }
 
 func newLoopConn(d *loopDriver, t *ticket) *loopConn {
@@ -94,20 +93,7 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 // Open implements evloop.Handler.
 func (lc *loopConn) Open(c *evloop.Conn) {
 	lc.c = c
-	cfg := lc.d.srv.cfg.Session
-	if len(lc.moved) == 0 {
-		lc.ses = session.New(cfg, lc.ex, time.Now())
-	} else {
-		var err error
-		if lc.ses, err = session.Import(cfg, lc.ex, time.Now(), lc.moved); err != nil {
-			lc.d.srv.cfg.Log.Warn("a connection from another worker was ended", "err", err)
-			lc.ses = nil
-			c.Abort(err)
-			return
-		}
-		lc.moved = nil
-		lc.greets()
-	}
+	lc.ses = session.New(lc.d.srv.cfg.Session, lc.ex, time.Now())
 	if lc.draining {
 		lc.ses.Drain(false)
 	}

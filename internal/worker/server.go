@@ -171,7 +171,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 			s.conns[lc] = struct{}{}
 			s.done.Add(1)
 			s.mu.Unlock()
-			lc.d.adopt(fd, nil, lc)
+			lc.d.adopt(fd, lc)
 			return
 		}
 	}

@@ -34,7 +34,6 @@ func (t *ownThread) take() {
 		return
 	}
 	t.had = true
-	t.loop.ShareThread(false)
 	runtime.LockOSThread() // the goroutine may end with it: then so does the thread
 	t.slice(loopSlice)
 	t.await()
@@ -50,7 +49,6 @@ func (t *ownThread) await() {
 		t.had = false
 		t.slice(0)
 		runtime.UnlockOSThread()
-		t.loop.ShareThread(true)
 	})
 }
 
