@@ -352,7 +352,7 @@ def parse_zarr_type(value: Any, endian: str | None, depth: int = 0) -> DType:
             f"array: data type {str(value)[:80]!r} is not carried by this version: {error}"
         ) from error
     if dtype.itemsize > _MAX_ITEM or _raw_bytes(dtype) > _MAX_RAW:
-        raise UnsupportedError(f"array: data type {str(value)[:80]!r}: an element has over 16 MiB, or 1 MiB of raw bytes")
+        raise UnsupportedError(f"array: data type {str(value)[:80]!r}: over 16 MiB an element, or 1 MiB of raw bytes")
     if depth == 0 and endian not in ("little", "big") and zarr_endian(dtype) is not None and dtype.names is None:
         raise InvalidError(f"array: bytes codec of {str(value)[:80]} has endian {endian!r} (§5.6)")
     return _packed(dtype, ">" if endian == "big" else "<")
