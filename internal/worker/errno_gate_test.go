@@ -50,7 +50,6 @@ var errnos = []struct {
 // as long as a story takes. The client whose transfer it was is told the right code, the others are unharmed, nothing that was acknowledged is
 // lost, and when the cause is gone the same server serves on.
 func TestGateErrno(t *testing.T) {
-	audit(t)
 	for _, driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
 			s := newErrnoSweep(t, driver)

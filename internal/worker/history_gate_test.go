@@ -84,7 +84,6 @@ var oneName = porcupine.Model{
 // TestGateHistory has clients put, put if absent, break off and resume, get and delete a few names while the server is killed again and
 // again. What they saw must be a history of registers: some order of the operations, each between its call and its return, explains it.
 func TestGateHistory(t *testing.T) {
-	audit(t)
 	k := newKiller(t, *historySeed)
 	begin := time.Now()
 	h := &history{k: k}

@@ -30,7 +30,6 @@ var (
 // TestGateKills kills the server process, and processes of clients, at random moments of transfers. Puts with retries
 // succeed, a command that is run again succeeds, and everything that was acknowledged is there.
 func TestGateKills(t *testing.T) {
-	audit(t)
 	k := newKiller(t, *killSeed)
 	k.start()
 	defer func() { k.stop() }()

@@ -28,7 +28,6 @@ var straceCalls = []struct{ call, errno string }{
 // TestGateStrace lets system calls of ndferry serve fail, from outside: what the seams of the code cannot show is whether what stands
 // before them does as they say. One server lives through all of it. EINTR must not be noticed at all.
 func TestGateStrace(t *testing.T) {
-	audit(t)
 	k := newKiller(t, 1)
 	k.store = quickStore(t)
 	k.args = []string{"--workers", "0"} // strace looks at one process
