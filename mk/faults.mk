@@ -19,7 +19,7 @@ faults-kills: ## kill server and client processes at random moments
 	$(FAULT_TEST) -run '^TestGateKills$$' -timeout 20m -kill-rounds 100 -kill-seed $(FAULT_SEED) | scripts/faultlines kills
 
 faults-matrix: ## kill them at every named step of a put, with 1 and 16 transfers
-	$(FAULT_TEST) -run '^TestGateKillMatrix$$' -timeout 20m -matrix-seeds 5 -matrix-transfers 16 -matrix-seed $(FAULT_SEED) | scripts/faultlines matrix
+	$(FAULT_TEST) -run '^TestGate(KillMatrix|SentAgain)$$' -timeout 20m -matrix-seeds 5 -matrix-transfers 16 -matrix-seed $(FAULT_SEED) | scripts/faultlines matrix
 
 faults-workers: ## faults at every step of the dispatch; kill 1,000 worker processes, and masters, under clients that check every byte; no descriptor may stay
 	NDFERRY_ALL_STEPS=1 go test ./internal/cli -run '^TestSteps$$' -count 1 -timeout 5m
