@@ -95,7 +95,7 @@ func TestGateSentAgain(t *testing.T) {
 		}
 		kills++
 	}
-	t.Logf("sent again: tried=%d reached=%d injected=%d failed=0 seed=0 (at most %.2f of a checkpoint of 64 MiB)", kills, kills, kills, most)
+	t.Logf("matrix sent again: tried=%d reached=%d injected=%d failed=0 seed=0 (at most %.2f of a checkpoint of 64 MiB)", kills, kills, kills, most)
 }
 
 type matrix struct {
