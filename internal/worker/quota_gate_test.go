@@ -5,6 +5,7 @@ package worker
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,7 +68,8 @@ func (d *smallDisk) overQuota() {
 		d.command("btrfs", "filesystem", "sync", d.mount)
 	}
 	if err != nil {
-		d.t.Errorf("what fits: %v", err)
+		out, _ := exec.Command("sh", "-c", "find "+d.mount+" -ls; btrfs qgroup show -r "+d.mount).CombinedOutput()
+		d.t.Errorf("what fits: %v\n%s", err, out)
 	}
 	d.command("btrfs", "qgroup", "limit", "none", d.mount)
 	if err := d.put("c", 16<<20, client.PutOptions{}); err != nil {
