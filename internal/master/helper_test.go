@@ -125,7 +125,9 @@ func workerMain() int {
 	}
 	receive := w.Run
 	if w.Index()%2 == 1 {
-		receive = func(_ context.Context, handle handover.Handler, drain func(time.Duration)) error { return turns(w, handle, drain) }
+		receive = func(_ context.Context, handle handover.Handler, drain func(time.Duration)) error {
+			return turns(w, handle, drain)
+		}
 	}
 	err = receive(context.Background(), func(c *handover.Conn) error {
 		s, err := c.Socket()
