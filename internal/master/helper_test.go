@@ -123,13 +123,7 @@ func workerMain() int {
 		case <-time.After(d):
 		}
 	}
-	receive := w.Run
-	if w.Index()%2 == 1 {
-		receive = func(_ context.Context, handle handover.Handler, drain func(time.Duration)) error {
-			return turns(w, handle, drain)
-		}
-	}
-	err = receive(context.Background(), func(c *handover.Conn) error {
+	err = receive(w, func(c *handover.Conn) error {
 		s, err := c.Socket()
 		if err != nil {
 			return err
@@ -164,8 +158,11 @@ func workerMain() int {
 	return 0
 }
 
-// turns is Run as who has a loop does it.
-func turns(w *handover.Worker, handle handover.Handler, drain func(time.Duration)) error {
+// receive is Run in even places; in odd ones, Run as who has a loop does it.
+func receive(w *handover.Worker, handle handover.Handler, drain func(time.Duration)) error {
+	if w.Index()%2 == 0 {
+		return w.Run(context.Background(), handle, drain)
+	}
 	type timer struct {
 		at time.Time
 		f  func()
