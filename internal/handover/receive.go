@@ -159,7 +159,7 @@ func (w *Worker) answer(ctx context.Context, seq uint64) {
 		after, late = w.words.Wanted(), ReportLate
 	}
 	switch {
-	case w.answered >= after && w.reported < after:
+	case w.answered >= after && w.reported < after, w.draining.Load(): // or it would be offered again what it refuses
 		w.report(ctx)
 	case !w.due:
 		w.due, w.settled = true, w.words.Settled()

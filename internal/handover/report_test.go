@@ -95,4 +95,15 @@ func TestTurn_reports(t *testing.T) {
 	if n := told(); n != 6 {
 		t.Errorf("at last it was told of %d", n)
 	}
+	e.worker.Drain()
+	e.offer(Meta{Cookie: cookie}, ours)
+	if ended, err := e.worker.Turn(func(*Conn) error { t.Error("served"); return nil }, nil); ended || err != nil {
+		t.Fatal(ended, err)
+	}
+	if r := e.refusal(); r.Sequence != 7 || r.Reason != ReasonDraining {
+		t.Errorf("%+v", r)
+	}
+	if n := told(); n != 7 {
+		t.Errorf("of a worker that takes nothing new it was told of %d", n)
+	}
 }
