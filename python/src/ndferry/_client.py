@@ -12,11 +12,11 @@ from typing import NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _messages, _npyfile, _requests, _retry, _sharing
+from ndferry import _address, _messages, _npyfile, _putfile, _requests, _retry, _sharing
 from ndferry._array import Array
 from ndferry._blocking import Driver, end_of
 from ndferry._core import Session
-from ndferry._errors import ConnectionError, Error, IntegrityError, InvalidError, TimeoutError
+from ndferry._errors import ConflictError, ConnectionError, Error, IntegrityError, InvalidError, TimeoutError
 from ndferry._frames import Operation
 from ndferry._lines import Spare, Threads
 from ndferry._options import PutOptions, takes_options
@@ -25,6 +25,8 @@ from ndferry._receiving import Progress
 from ndferry._region import Part, Selection
 from ndferry._remote import RemoteArray
 from ndferry._retry import Retry
+from ndferry._small import Small
+from ndferry._upload import Upload
 
 T = TypeVar("T")
 
@@ -225,10 +227,58 @@ class Client:
         attempts = self._attempts(retries)
         kept = attempts > 0 or _sharing.check(streams) > 1
         upload = self._session.forms.upload(name, array, options, kept=kept)
+        return self._store(upload, streams, deadline, attempts)
+
+    def _store(self, upload: Upload | Small, streams: int, deadline: float | None, retries: int | None) -> Receipt:
         if streams == 1:
-            return self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
+            return self._call(lambda session: session.put(upload), deadline, retries, lambda: upload.durable)
         with self._lines(streams, deadline) as lines:
-            return self._call(lambda session: session.put(upload, lines), deadline, attempts, lambda: upload.durable)
+            return self._call(lambda session: session.put(upload, lines), deadline, retries, lambda: upload.durable)
+
+    @takes_options
+    def put_file(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        resume: _putfile.Resume = "auto",
+        streams: int = 1,
+        retries: int | None = None,
+        deadline: float | None = None,
+        **options: Unpack[PutOptions],
+    ) -> Receipt:
+        """Store the array of a .npy file, and go on with what an earlier call of another process has sent of it.
+
+        The file is mapped and sent from there. What is begun is noted in ``$XDG_STATE_HOME/ndferry`` until it is done.
+        The same call goes on with it when the file is the same one, by device, inode, size and times, and 16 random
+        chunks of it are what they were, which is looked at while the rest is sent. With ``digest="sha256"`` nothing
+        that was hashed is hashed again.
+
+        Parameters
+        ----------
+        path
+            Of the file. It must not change until the call returns.
+        resume
+            ``off`` begins anew, and notes nothing.
+        streams, retries, deadline, options
+            As in `put`, but for `id`, which is noted.
+        """
+        _sharing.check(streams)
+        begun = _putfile.Begun(self._addr, name, path, options, resume)
+        done = False
+        try:
+            while True:
+                try:
+                    receipt = self._store(begun.upload(), streams, deadline, retries)
+                    begun.confirm()
+                    done = True
+                    return receipt
+                except (_putfile.Changed, ConflictError) as error:
+                    if not begun.useless(error):
+                        raise
+                    begun.anew()
+        finally:
+            begun.close(done=done)
 
     def get(
         self,

@@ -112,10 +112,13 @@ class Conversation:
         self.idle = False
         raise words from broken
 
-    def _abandon(self, stream: int) -> Operation[None]:
-        """Cancel the operation and read what is still on its way. Leaves `idle` False when that is too much."""
+    def _abandon(self, stream: int, *, forget: bool = False) -> Operation[None]:
+        """Cancel the operation and read what is still on its way. Leaves `idle` False when that is too much.
+
+        `forget`: what the server has of a PUT is of no use.
+        """
         self.ended = True
-        yield Send([_wire.pack_header(Kind.CANCEL, stream)])
+        yield Send([_wire.pack_header(Kind.CANCEL, stream, raw=int(forget))])
         drained = 0
         while drained <= DRAIN_LIMIT:
             header = yield from self._inbox.header()

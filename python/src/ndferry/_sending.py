@@ -13,7 +13,7 @@ import numpy as np
 from ndferry import _payloads, _wire
 from ndferry._cells import Source
 from ndferry._conversation import Conversation
-from ndferry._frames import Operation, Outbox
+from ndferry._frames import Operation, Outbox, Wait
 from ndferry._pipeline import Pipeline
 from ndferry._sparse import Step
 from ndferry._upload import Upload
@@ -95,6 +95,14 @@ class Sending(Conversation):
             out.add(data)
             out.add(_wire.pack_trailer(crc32c(data)))
             yield out.take()
+        if upload.confirmed is not None:
+            if out.size:
+                yield out.take()
+            if not upload.confirmed.done():
+                yield Wait(upload.confirmed)
+            if (problem := upload.confirmed.exception()) is not None:
+                yield from self._abandon(stream, forget=True)
+                raise problem
         root = upload.root()
         payload = b"" if root is None else _payloads.dumps({"root": root})
         out.add(_wire.pack_frame(Kind.FINISH, stream, payload, index=layout.cells))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Final
+from concurrent.futures import Future
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,15 @@ DURABLE: Final = 2
 """Level of an ACK (§3)."""
 
 
+class Memory(Protocol):
+    """Leaves that outlive the process."""
+
+    known: dict[int, bytes]
+
+    def keep(self, cell: int, leaf: bytes) -> None:
+        """Remember a leaf."""
+
+
 class Upload:
     """An array that is to be sent, checked before anything is. For one call at a time.
 
@@ -51,6 +61,10 @@ class Upload:
         Cells that came damaged and were asked for again.
     feed : iterator of int
         While several connections send: gives each cell to one of them. None when there is one.
+    confirmed : Future
+        Done when FINISH may be sent; its exception ends the PUT, and the server forgets it. None: it may.
+    memory : Memory
+        Digests of cells that are known from elsewhere, and where others are to be kept. None: nothing is.
     like : tuple
         What others that are alike have in common with it (`ndferry._small`); None when none are.
     """
@@ -74,6 +88,8 @@ class Upload:
         self.plan: _sparse.Plan | None = None
         self.leaves: npt.NDArray[np.uint8] | None = None
         self.hashed: npt.NDArray[np.bool_] | None = None
+        self.confirmed: Future[Any] | None = None
+        self.memory: Memory | None = None
         self.again: list[int] = []
         self._damages: Counter[int] = Counter()
         self._why = ""
@@ -117,6 +133,9 @@ class Upload:
         if self.options.digest == "sha256":
             self.leaves = np.zeros((self.layout.cells, 32), np.uint8)
             self.hashed = np.zeros(self.layout.cells, np.bool_)
+            for known, leaf in ({} if self.memory is None else self.memory.known).items():
+                if known < self.layout.cells:
+                    self.leaves[known], self.hashed[known] = np.frombuffer(leaf, np.uint8), True
 
     def request(self, *, join: bool = False) -> bytes:
         """The payload of PUT, once it is settled; `join` on other connections than the first."""
@@ -190,6 +209,8 @@ class Upload:
         assert self.hashed is not None
         self.leaves[cell] = np.frombuffer(leaf, np.uint8)
         self.hashed[cell] = True
+        if self.memory is not None:
+            self.memory.keep(cell, leaf)
 
     def root(self) -> str | None:
         """The root of the digest, once all leaves are known; None with crc32c."""

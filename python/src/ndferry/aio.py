@@ -24,19 +24,21 @@ from typing import Any, NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
-from ndferry import _address, _direct, _messages, _npyfile, _requests, _retry, _sharing
+from ndferry import _address, _direct, _messages, _npyfile, _putfile, _requests, _retry, _sharing
 from ndferry._aiolines import Tasks
 from ndferry._array import Array, Layout
 from ndferry._asyncio import Driver
 from ndferry._blocking import end_of
 from ndferry._core import Session
-from ndferry._errors import ConnectionError, Error, IntegrityError, InvalidError, TimeoutError
+from ndferry._errors import ConflictError, ConnectionError, Error, IntegrityError, InvalidError, TimeoutError
 from ndferry._frames import Operation
 from ndferry._options import PutOptions, takes_options
 from ndferry._receipt import Entry, Receipt, Report, Stat, warn_unchecked
 from ndferry._receiving import Progress
 from ndferry._remote import Described, finished
 from ndferry._retry import Retry
+from ndferry._small import Small
+from ndferry._upload import Upload
 
 T = TypeVar("T")
 
@@ -172,12 +174,47 @@ class Client:
         attempts = self._attempts(retries)
         kept = attempts > 0 or _sharing.check(streams) > 1
         upload = self._session.forms.upload(name, array, options, kept=kept)
+        return await self._store(upload, streams, deadline, attempts)
+
+    async def _store(
+        self, upload: Upload | Small, streams: int, deadline: float | None, retries: int | None
+    ) -> Receipt:
         if streams == 1:
-            return await self._call(lambda session: session.put(upload), deadline, attempts, lambda: upload.durable)
+            return await self._call(lambda session: session.put(upload), deadline, retries, lambda: upload.durable)
         async with self._lines(streams, deadline) as lines:
             return await self._call(
-                lambda session: session.put(upload, lines), deadline, attempts, lambda: upload.durable
+                lambda session: session.put(upload, lines), deadline, retries, lambda: upload.durable
             )
+
+    @takes_options
+    async def put_file(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        resume: _putfile.Resume = "auto",
+        streams: int = 1,
+        retries: int | None = None,
+        deadline: float | None = None,
+        **options: Unpack[PutOptions],
+    ) -> Receipt:
+        """As `ndferry.Client.put_file`."""
+        _sharing.check(streams)
+        begun = _putfile.Begun(self._addr, name, path, options, resume)
+        done = False
+        try:
+            while True:
+                try:
+                    receipt = await self._store(begun.upload(), streams, deadline, retries)
+                    await asyncio.to_thread(begun.confirm)
+                    done = True
+                    return receipt
+                except (_putfile.Changed, ConflictError) as error:
+                    if not begun.useless(error):
+                        raise
+                    begun.anew()
+        finally:
+            await asyncio.to_thread(begun.close, done=done)
 
     async def get(
         self,
