@@ -32,8 +32,9 @@ func (l *Loop) Adopt(fd int, preread []byte, h Handler) (*Conn, error) {
 
 // AdoptTCP is Adopt for a TCP connection of which the caller knows what Adopt
 // asks the system: fd is non-blocking and close-on-exec, urgent data is taken
-// in line, and peer is at the other end. Nothing is asked again. The loop owns
-// fd from now on, also if AdoptTCP fails.
+// in line, and peer is at the other end. Nothing is asked again, and what the
+// peer has sent meanwhile is read in this turn, without asking the poller. The
+// loop owns fd from now on, also if AdoptTCP fails.
 func (l *Loop) AdoptTCP(fd int, peer netip.AddrPort, preread []byte, h Handler) (*Conn, error) {
 	l.quota.claim()
 	var sa unix.Sockaddr
@@ -42,7 +43,12 @@ func (l *Loop) AdoptTCP(fd int, peer netip.AddrPort, preread []byte, h Handler) 
 	} else {
 		sa = &unix.SockaddrInet6{Port: int(peer.Port()), Addr: addr.As16()}
 	}
-	return l.adopt(fd, sa, preread, h)
+	c, err := l.adopt(fd, sa, preread, h)
+	if err == nil && c.state == stOpen {
+		c.flags |= flFresh
+		l.pushAgain(c)
+	}
+	return c, err
 }
 
 // adopt makes the Conn of a non-blocking descriptor for which the quota was

@@ -25,6 +25,7 @@ func eachTransport(t *testing.T, f func(t *testing.T, r *running, network string
 }
 
 func TestConformance_echo(t *testing.T) {
+	audit(t)
 	eachTransport(t, func(t *testing.T, r *running, network string, low int) {
 		p := socketPair(t, network, low)
 		r.adopt(p.fd, newEcho())
@@ -35,6 +36,7 @@ func TestConformance_echo(t *testing.T) {
 }
 
 func TestConformance_pipes(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		for name, low := range map[string]int{"low": 0, "high": 2500} {
 			t.Run(name, func(t *testing.T) {
@@ -61,6 +63,7 @@ func TestConformance_pipes(t *testing.T) {
 }
 
 func TestConformance_halfClose(t *testing.T) {
+	audit(t)
 	eachTransport(t, func(t *testing.T, r *running, network string, low int) {
 		p := socketPair(t, network, low)
 		closed := make(chan error, 1)
@@ -86,6 +89,7 @@ func TestConformance_halfClose(t *testing.T) {
 // A connection closed by a callback of the same batch is not called again,
 // and its number not reused before the batch is over.
 func TestConformance_closeInBatch(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend})
 		var conns []*Conn
@@ -130,6 +134,7 @@ func TestConformance_closeInBatch(t *testing.T) {
 
 // One event that is readable and writable serves both.
 func TestConformance_readAndWrite(t *testing.T) {
+	audit(t)
 	eachTransport(t, func(t *testing.T, r *running, network string, low int) {
 		p := socketPair(t, network, low)
 		r.do(func() { r.cfg.HighWater = 64 << 20 }) // else reading pauses
@@ -156,6 +161,7 @@ func TestConformance_readAndWrite(t *testing.T) {
 }
 
 func TestConformance_pauseResume(t *testing.T) {
+	audit(t)
 	eachTransport(t, func(t *testing.T, r *running, network string, low int) {
 		p := socketPair(t, network, low)
 		got := make(chan string, 100)
@@ -183,6 +189,7 @@ func TestConformance_pauseResume(t *testing.T) {
 // While a connection is paused, a reset of its peer is noticed by the
 // backends that report it, and never makes the loop spin.
 func TestConformance_hangUpWhilePaused(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		for _, network := range []string{"tcp", "unix"} {
 			t.Run(network, func(t *testing.T) {
@@ -203,6 +210,7 @@ func TestConformance_hangUpWhilePaused(t *testing.T) {
 
 // Every descriptor is served although more are ready than a batch holds.
 func TestConformance_fairness(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		const n = 3 * eventBatch
 		r := startLoop(t, Config{Backend: backend})
@@ -233,6 +241,7 @@ func TestConformance_fairness(t *testing.T) {
 
 // Idle means idle: no wake-ups without timers.
 func TestIdleLoopSleeps(t *testing.T) {
+	audit(t)
 	idle := 10 * time.Second
 	if testing.Short() {
 		idle = time.Second
@@ -262,6 +271,7 @@ func TestIdleLoopSleeps(t *testing.T) {
 
 // A message costs no registration call once the connection stands.
 func TestNoRegistrationPerMessage(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend})
 		p := socketPair(t, "tcp", 0)

@@ -90,6 +90,7 @@ const (
 	flPauseWork                         // paused: Offload share used up
 	flOpened                            // Handler.Open was called
 	flFeeding                           // inside Handler.Data
+	flFresh                             // adopted, and not read since: there may be something
 )
 
 const flPaused = flPauseOut | flPauseBudget | flPauseWork

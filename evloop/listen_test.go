@@ -19,6 +19,7 @@ import (
 // In a process of 64 descriptors the listener neither dies nor spins, and
 // serves again when descriptors are free.
 func TestAcceptWithoutDescriptors(t *testing.T) {
+	audit(t)
 	if os.Getenv("EVLOOP_NOFILE") == "" {
 		for _, b := range Backends() {
 			t.Run(b, func(t *testing.T) {
@@ -57,6 +58,7 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 }
 
 func TestListen_unixSocketFile(t *testing.T) {
+	audit(t)
 	r := startLoop(t, Config{})
 	path := socketPath(t)
 	ln := r.listen("unix", path, newEcho)
@@ -93,6 +95,7 @@ func TestListen_unixSocketFile(t *testing.T) {
 }
 
 func TestListen_socketOptions(t *testing.T) {
+	audit(t)
 	r := startLoop(t, Config{})
 	conns := make(chan *Conn, 1)
 	ln := r.listen("tcp", "127.0.0.1:0", func() Handler { return &funcs{open: func(c *Conn) { conns <- c }} })
@@ -117,6 +120,7 @@ func TestListen_socketOptions(t *testing.T) {
 }
 
 func TestDial(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend})
 		for _, network := range []string{"tcp", "unix"} {
@@ -160,6 +164,7 @@ func TestDial(t *testing.T) {
 }
 
 func TestOpen_refusedBackend(t *testing.T) {
+	audit(t)
 	no := backend{"epoll", func() (Poller, error) { return nil, unix.EPERM }}
 	yes := backend{"poll", newPoll}
 	p, err := openFrom([]backend{no, yes}, "auto")
@@ -180,6 +185,7 @@ func TestOpen_refusedBackend(t *testing.T) {
 }
 
 func TestMaxConns(t *testing.T) {
+	audit(t)
 	g, err := NewGroup(2, Config{MaxConns: 3, Log: quietLog()})
 	check(t, err)
 	ln, err := g.Listen("tcp", "127.0.0.1:0", newEcho)
@@ -200,6 +206,7 @@ func TestMaxConns(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
+	audit(t)
 	l, err := New(Config{Log: quietLog()})
 	check(t, err)
 	ln, err := l.Listen("tcp", "127.0.0.1:0", newEcho)
@@ -229,6 +236,7 @@ func TestDrain(t *testing.T) {
 
 // A burst waits in the longest backlog that the system allows.
 func TestTutorial_backlog(t *testing.T) {
+	audit(t)
 	r := startLoop(t, Config{})
 	ln := r.listen("tcp", "127.0.0.1:0", newEcho)
 	info, err := unix.GetsockoptTCPInfo(ln.FD(), unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -241,6 +249,7 @@ func TestTutorial_backlog(t *testing.T) {
 // The number of a closed connection is not free before the batch is over:
 // its events may still be to come.
 func TestClosedNumberNotReusedInBatch(t *testing.T) {
+	audit(t)
 	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
 	w.stateF = func(int) connState { return stOpen }
 	l := newLoop(Config{Log: quietLog()}, fakePoller{w}, w, func() int64 { return w.now })
@@ -276,6 +285,7 @@ func TestClosedNumberNotReusedInBatch(t *testing.T) {
 // While the system lacks descriptors or memory the listener is not asked
 // again and again, and it goes on when the shortage is over.
 func TestAcceptRestsInAShortage(t *testing.T) {
+	audit(t)
 	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
 	k := &noMemory{world: w, errno: unix.ENOBUFS}
 	l := newLoop(Config{Log: quietLog()}, fakePoller{w}, k, func() int64 { return w.now })
@@ -319,6 +329,7 @@ func (k *noMemory) Accept(fd int) (int, unix.Sockaddr, unix.Errno) {
 // A connection that is readable and writable in one event is served both
 // ways in one turn.
 func TestTutorial_oneEventServesBoth(t *testing.T) {
+	audit(t)
 	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
 	l := newLoop(Config{Log: quietLog()}, fakePoller{w}, w, func() int64 { return w.now })
 	s := &sock{script: []byte("in"), files: map[int][]int{}}

@@ -395,7 +395,12 @@ func (l *Loop) runAgain() {
 		c.flags &^= flAgain
 		if c.state != stClosed {
 			l.handle(c, func(c *Conn) {
-				c.refeed()
+				if c.flags&flFresh != 0 && len(c.in) == 0 && c.mayRead() {
+					c.readable()
+				} else {
+					c.refeed()
+				}
+				c.flags &^= flFresh
 				if c.state != stClosed {
 					c.settle()
 				}

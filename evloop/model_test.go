@@ -20,7 +20,10 @@ var modelSeed = flag.Uint64("model.seed", 0, "seed of the model test; 0 for a fr
 // TestModel runs random schedules against a byte-exact reference: what the
 // handlers consumed must be what the peer sent, what the peer received must
 // be what the handlers wrote, in order, whatever the kernel answers.
-func TestModel(t *testing.T) { runModel(t, 3000, false) }
+func TestModel(t *testing.T) {
+	audit(t)
+	runModel(t, 3000, false)
+}
 
 func runModel(t *testing.T, schedules int, everyTriple bool) {
 	seed := *modelSeed

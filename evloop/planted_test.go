@@ -42,6 +42,7 @@ var planted = []struct{ name, file, old, bug, test string }{
 // TestPlanted plants each bug in a copy of its file and runs the test that
 // must fail.
 func TestPlanted(t *testing.T) {
+	audit(t)
 	dir, err := filepath.Abs(".")
 	check(t, err)
 	for _, p := range planted {

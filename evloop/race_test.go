@@ -14,6 +14,7 @@ import (
 // Posters, close storms and connections that move between loops, all at
 // once: for the race detector, and for what may get lost.
 func TestStorm(t *testing.T) {
+	audit(t)
 	const loops, posters, posts, moves = 4, 64, 200, 50
 	var rs []*running
 	for i := range loops {
@@ -86,6 +87,7 @@ func detach(t *testing.T, r *running, c *Conn) (d Detached) {
 // Memory that many connections buffer stays near the budget by pausing, and
 // what pausing cannot free is evicted.
 func TestBudget(t *testing.T) {
+	audit(t)
 	b := NewBudget(1 << 20)
 	r := startLoop(t, Config{Budget: b, HighWater: 1 << 30})
 	const n = 40
@@ -117,6 +119,7 @@ func TestBudget(t *testing.T) {
 }
 
 func TestBudget_evictsHalfMessages(t *testing.T) {
+	audit(t)
 	b := NewBudget(100 << 10)
 	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
 	l := newLoop(Config{Budget: b, Log: quietLog()}, fakePoller{w}, w, func() int64 { return w.now })

@@ -62,6 +62,7 @@ func framesOf(sizes ...int) (stream []byte, payloads [][]byte) {
 }
 
 func TestReadInto(t *testing.T) {
+	audit(t)
 	eachTransport(t, func(t *testing.T, r *running, network string, low int) {
 		sizes := []int{0, 1, 4096, 65536 - 8, 65536, 200_000, 5 << 20, 0, 3, 1 << 20}
 		stream, want := framesOf(sizes...)
@@ -78,6 +79,7 @@ func TestReadInto(t *testing.T) {
 }
 
 func TestReadInto_endsEarly(t *testing.T) {
+	audit(t)
 	r := startLoop(t, Config{})
 	p := socketPair(t, "tcp", 0)
 	h := &collect{t: t, got: make(chan []byte, 1), failed: make(chan error, 1)}
@@ -94,6 +96,7 @@ func TestReadInto_endsEarly(t *testing.T) {
 // Memory that vanishes under a ReadInto is the program's error and fails the
 // connection only.
 func TestReadInto_destinationGone(t *testing.T) {
+	audit(t)
 	f, err := os.CreateTemp(t.TempDir(), "map")
 	check(t, err)
 	defer f.Close()
@@ -118,6 +121,7 @@ func TestReadInto_destinationGone(t *testing.T) {
 // Descriptors that come in the middle of a payload are not lost, refused
 // ones are closed and counted.
 func TestFiles(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend})
 		p := socketPair(t, "unix", 0)
@@ -176,6 +180,7 @@ func TestFiles(t *testing.T) {
 }
 
 func TestFiles_refusedByDefault(t *testing.T) {
+	audit(t)
 	r := startLoop(t, Config{})
 	p := socketPair(t, "unix", 0)
 	got := make(chan int, 10)
@@ -202,6 +207,7 @@ func TestFiles_refusedByDefault(t *testing.T) {
 // A lent descriptor travels with the first byte of its message, whatever is
 // queued around it, and urgent messages overtake whole ones only.
 func TestSend_descriptorsAndUrgent(t *testing.T) {
+	audit(t)
 	r := startLoop(t, Config{})
 	p := socketPair(t, "unix", 0)
 	c := r.adopt(p.fd, Base{})
@@ -249,6 +255,7 @@ func TestSend_descriptorsAndUrgent(t *testing.T) {
 }
 
 func TestSendFile(t *testing.T) {
+	audit(t)
 	data := random(9, 2<<20)
 	f, err := os.CreateTemp(t.TempDir(), "f")
 	check(t, err)
@@ -280,6 +287,7 @@ func TestSendFile(t *testing.T) {
 }
 
 func TestOffload_orderAndPause(t *testing.T) {
+	audit(t)
 	o := NewOffload(OffloadConfig{Workers: 4, PerConn: 3})
 	defer o.Close()
 	r := startLoop(t, Config{})
@@ -319,6 +327,7 @@ func TestOffload_orderAndPause(t *testing.T) {
 // The reply that Offload still computes when the peer ends its side, and
 // when Close is called, is sent.
 func TestOffload_closeWaits(t *testing.T) {
+	audit(t)
 	o := NewOffload(OffloadConfig{})
 	defer o.Close()
 	r := startLoop(t, Config{})

@@ -12,6 +12,7 @@ import (
 // TestSpinner holds that spins for nothing become rare and one that pays
 // brings them back.
 func TestSpinner(t *testing.T) {
+	audit(t)
 	var s spinner
 	spun := 0
 	for range 1000 {
@@ -36,6 +37,7 @@ func TestSpinner(t *testing.T) {
 
 // TestSpin_stalled has a payload that does not come: the loop sleeps.
 func TestSpin_stalled(t *testing.T) {
+	audit(t)
 	r := startLoop(t, Config{})
 	p := socketPair(t, "tcp", 0)
 	h := &collect{t: t, got: make(chan []byte, 1), failed: make(chan error, 1)}
@@ -64,6 +66,7 @@ func TestSpin_stalled(t *testing.T) {
 // TestSpin_small has small messages answered: with Config.Spin the loop asks
 // on after each, as long as that pays, and without it never.
 func TestSpin_small(t *testing.T) {
+	audit(t)
 	for _, spin := range []bool{false, true} {
 		r := startLoop(t, Config{Spin: spin})
 		p := socketPair(t, "tcp", 0)
@@ -135,6 +138,7 @@ func (s *served) Done(*Conn, error) {}
 // takes as long as a turn may: small messages are answered in every turn,
 // and bulk is served in turn.
 func TestTurn_bounded(t *testing.T) {
+	audit(t)
 	const conns = 6
 	p, err := Open("auto")
 	check(t, err)

@@ -22,6 +22,7 @@ import (
 // TestPlanted plants the bugs and sees them fail.
 
 func TestTutorial_sentMessageLeavesTheQueue(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend})
 		p := socketPair(t, "tcp", 0)
@@ -42,6 +43,7 @@ func TestTutorial_sentMessageLeavesTheQueue(t *testing.T) {
 }
 
 func TestTutorial_partialWriteKeepsTheRest(t *testing.T) {
+	audit(t)
 	eachTransport(t, func(t *testing.T, r *running, network string, low int) {
 		p := socketPair(t, network, low)
 		check(t, unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096))
@@ -71,6 +73,7 @@ func TestTutorial_partialWriteKeepsTheRest(t *testing.T) {
 }
 
 func TestTutorial_shutdownClosesEveryClient(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		l, err := New(Config{Backend: backend, Log: quietLog()})
 		check(t, err)
@@ -97,6 +100,7 @@ func TestTutorial_shutdownClosesEveryClient(t *testing.T) {
 }
 
 func TestTutorial_closedInReadPassNotUsedInWritePass(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend, HighWater: 64 << 20})
 		p := socketPair(t, "unix", 0)
@@ -126,6 +130,7 @@ func TestTutorial_closedInReadPassNotUsedInWritePass(t *testing.T) {
 }
 
 func TestTutorial_urgentByteStaysInLine(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend})
 		ln := r.listen("tcp", "127.0.0.1:0", newEcho)
@@ -156,6 +161,7 @@ func TestTutorial_urgentByteStaysInLine(t *testing.T) {
 
 // Connections that were reset before accept must not end the listener.
 func TestTutorial_listenerOutlivesErrors(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend})
 		ln := r.listen("tcp", "127.0.0.1:0", newEcho)
@@ -173,6 +179,7 @@ func TestTutorial_listenerOutlivesErrors(t *testing.T) {
 }
 
 func TestTutorial_burstOfConnects(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend})
 		ln := r.listen("tcp", "127.0.0.1:0", newEcho)
@@ -206,6 +213,7 @@ func TestTutorial_burstOfConnects(t *testing.T) {
 // A reader that never reads costs a bounded amount, and honest clients
 // beside it nothing.
 func TestTutorial_deafReader(t *testing.T) {
+	audit(t)
 	eachBackend(t, func(t *testing.T, backend string) {
 		r := startLoop(t, Config{Backend: backend, LowWater: 16 << 10, HighWater: 64 << 10})
 		deaf, honest := socketPair(t, "unix", 0), socketPair(t, "tcp", 0)
@@ -230,6 +238,7 @@ func TestTutorial_deafReader(t *testing.T) {
 }
 
 func TestTutorial_linesOfBytes(t *testing.T) {
+	audit(t)
 	const max = 10000
 	long := strings.Repeat("ä€𝄞", 1200)[:max] // a character lies across byte 4,096
 	text := "\n\nfirst\n\xff\xfe\n" + long + "\n\r\n\x00\nlast\r\n"
@@ -257,6 +266,7 @@ func TestTutorial_linesOfBytes(t *testing.T) {
 }
 
 func TestTutorial_lineLimit(t *testing.T) {
+	audit(t)
 	closed := make(chan error, 1)
 	r := startLoop(t, Config{})
 	p := socketPair(t, "tcp", 0)
@@ -271,6 +281,7 @@ func TestTutorial_lineLimit(t *testing.T) {
 
 // A long line that comes byte by byte is searched once, not once per byte.
 func TestTutorial_lineNotScannedAgain(t *testing.T) {
+	audit(t)
 	h := &Lines{Max: 1 << 20, Line: func(*Conn, []byte) error { return nil }}
 	c := &Conn{state: stOpen, loop: &Loop{}}
 	b := bytes.Repeat([]byte("x"), 1<<16)
@@ -288,6 +299,7 @@ func TestTutorial_lineNotScannedAgain(t *testing.T) {
 // Nothing is swallowed: a panic and an error are logged with the peer's
 // address, and only their connection is closed.
 func TestTutorial_nothingHidden(t *testing.T) {
+	audit(t)
 	log := &lockedBuffer{}
 	r := startLoop(t, Config{Log: slog.New(slog.NewTextHandler(log, nil))})
 	closed := make(chan error, 1)
@@ -328,6 +340,7 @@ func TestTutorial_nothingHidden(t *testing.T) {
 // Durations come from the loop's monotonic clock, whatever the wall clock
 // does.
 func TestTutorial_durationsAreMonotonic(t *testing.T) {
+	audit(t)
 	w := newWorld(nil, map[triple]int{})
 	w.stateF = func(int) connState { return stOpen }
 	l := newLoop(Config{Log: quietLog()}, fakePoller{w}, w, func() int64 { return w.now })

@@ -11,6 +11,7 @@ import (
 
 // TestWatch calls while there is something to read, and not after Stop.
 func TestWatch(t *testing.T) {
+	audit(t)
 	for _, name := range Backends() {
 		t.Run(name, func(t *testing.T) {
 			r := startLoop(t, Config{Backend: name})
@@ -93,6 +94,7 @@ func take(t *testing.T, from chan string) string {
 
 // TestWatch_fails does not watch what cannot be, and forgets it when the loop has ended.
 func TestWatch_fails(t *testing.T) {
+	audit(t)
 	l, err := New(Config{Log: quietLog(), Backend: "epoll"})
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 // Every deadline is met within a tick, never early, whatever its distance,
 // and looking for the next costs nothing while none is set.
 func TestWheel(t *testing.T) {
+	audit(t)
 	var w wheel
 	rng := rand.New(rand.NewPCG(7, 7))
 	now := int64(12345)
@@ -50,6 +51,7 @@ func TestWheel(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
+	audit(t)
 	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
 	l := newLoop(Config{Idle: time.Minute, Log: quietLog()}, fakePoller{w}, w, func() int64 { return w.now })
 	s := &sock{script: make([]byte, 100), files: map[int][]int{}}
@@ -78,6 +80,7 @@ func TestIdle(t *testing.T) {
 }
 
 func TestTimers(t *testing.T) {
+	audit(t)
 	w := newWorld(rand.New(rand.NewPCG(1, 1)), map[triple]int{})
 	l := newLoop(Config{Log: quietLog()}, fakePoller{w}, w, func() int64 { return w.now })
 	var order []int
@@ -103,6 +106,7 @@ func TestTimers(t *testing.T) {
 // kqueue reports reading and writing apart; one Event per descriptor comes
 // of it, whatever the order, and nothing of the batch before.
 func TestMerge(t *testing.T) {
+	audit(t)
 	type in struct {
 		fd    int
 		ready Interest

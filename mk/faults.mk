@@ -8,7 +8,7 @@ HISTORY_OPS ?= 100000
 ERRNO_SHARE ?= 3
 FAULT_TEST = go test -tags gate ./internal/worker -count 1 -v
 
-.PHONY: faults faults-powercut faults-kills faults-workers faults-dispatch faults-matrix faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history planted
+.PHONY: faults-quota faults faults-powercut faults-kills faults-workers faults-dispatch faults-matrix faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history planted
 
 faults: faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history faults-kills faults-workers faults-dispatch faults-matrix faults-powercut ## every fault test at full length, under an hour; needs root
 
@@ -19,7 +19,7 @@ faults-kills: ## kill server and client processes at random moments
 	$(FAULT_TEST) -run '^TestGateKills$$' -timeout 20m -kill-rounds 100 -kill-seed $(FAULT_SEED) | scripts/faultlines kills
 
 faults-matrix: ## kill them at every named step of a put, with 1 and 16 transfers
-	$(FAULT_TEST) -run '^TestGateKillMatrix$$' -timeout 20m -matrix-seeds 5 -matrix-transfers 16 -matrix-seed $(FAULT_SEED) | scripts/faultlines matrix
+	$(FAULT_TEST) -run '^TestGate(KillMatrix|SentAgain)$$' -timeout 20m -matrix-seeds 5 -matrix-transfers 16 -matrix-seed $(FAULT_SEED) | scripts/faultlines matrix
 
 faults-workers: ## faults at every step of the dispatch; kill 1,000 worker processes, and masters, under clients that check every byte; no descriptor may stay
 	NDFERRY_ALL_STEPS=1 go test ./internal/cli -run '^TestSteps$$' -count 1 -timeout 5m
@@ -30,6 +30,9 @@ faults-dispatch: ## master and workers die, stop and fail at each step of dispat
 
 faults-crash: ## disks that a power cut could leave, in memory
 	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crash-images 100000 -crash-seed $(FAULT_SEED) | scripts/faultlines store-powercut
+
+faults-quota: ## a quota of btrfs is reached; needs root and btrfs-progs, which nothing else here asks for
+	go test -tags gate ./internal/worker -count 1 -v -run '^TestFaultQuota$$' -timeout 5m | scripts/faultlines quota
 
 faults-errno: ## every call of the store's file system, and of the server's, fails; system calls by strace; disks that are full; needs root
 	go test ./store/dir -run '^(TestEveryCallFails|TestDeadAtEveryCall)$$' -count 1 -v -timeout 20m | scripts/faultlines 'store-(errno|dead)'

@@ -120,7 +120,7 @@ PLANTS = [
      "		c.end() // if it has not ended\n		return nil\n", "", "TestMaster_faults/kill_W2"),
     ("the word does not decide", "internal/handover/words.go", "	return w.word(slot).CompareAndSwap(word(seq, from), word(seq, to))",
      "	w.word(slot).Store(word(seq, to))\n	return from != to", "TestWorker_refuses"),
-    ("any descriptor is taken for the connection", "internal/handover/worker.go", "	if got != cookie {", "	if false {", "TestWorker_refuses"),
+    ("any descriptor is taken for the connection", "internal/handover/check.go", "	if got != cookie {", "	if false {", "TestWorker_refuses"),
     ("a frame for another worker is taken", "internal/handover/channel.go", "case version != 0 && f.Generation != generation:", "case false:",
      "TestHostileMaster_frames"),
     ("the master waits for what a worker sent", "internal/master/worker.go", "		files.Discard()", "		files.Close()", "TestHostileWorker_hungFile"),

@@ -19,6 +19,7 @@ type state struct {
 }
 
 func TestControl(t *testing.T) {
+	audit(t)
 	path := filepath.Join(t.TempDir(), "d", "control.sock")
 	var got state
 	if err := Ask(t.Context(), path, "status", &got); !errors.Is(err, fs.ErrNotExist) {
@@ -68,6 +69,7 @@ func TestControl(t *testing.T) {
 }
 
 func TestDefaultPath(t *testing.T) {
+	audit(t)
 	env := func(v string) func(string) (string, bool) {
 		return func(name string) (string, bool) { return v, name == "XDG_RUNTIME_DIR" && v != "" }
 	}

@@ -12,9 +12,6 @@ import (
 	"ndferry/fdpass"
 )
 
-// turnFrames is how many frames Turn takes at most.
-const turnFrames = 4
-
 // Run takes what the master offers and gives it to handle until the channel ends at either side, which nil means, or breaks, or ctx ends. After DRAIN,
 // of which drain is told once, everything is refused.
 func (w *Worker) Run(ctx context.Context, handle Handler, drain func(time.Duration)) error {
@@ -43,28 +40,21 @@ func (w *Worker) Attach(after func(time.Duration, func())) (fd int, err error) {
 	return w.ch.conn.FD(), nil
 }
 
-// Turn is a piece of Run: it takes what has come, a few frames at most, and waits for nothing. When ended is true the
-// channel is of no use any more, with err if that is not in order, and the descriptor is about to be closed.
+// Turn is a piece of Run: it takes a frame, if there is one, and waits for nothing. When ended is true the channel is of no use any more, with
+// err if that is not in order, and the descriptor is about to be closed.
 func (w *Worker) Turn(handle Handler, drain func(time.Duration)) (ended bool, err error) {
-	for range turnFrames {
-		f, files, ok, err := w.ch.TryRecv()
-		if !ok {
-			return false, nil
-		}
-		ended, err := w.received(context.Background(), f, files, err, handle, drain)
-		if files != nil {
-			files.Abandon()
-		}
-		if ended {
-			go func() { // it may have to wait
-				if err != nil {
-					_ = w.ch.Abort(err)
-				}
-			}()
-			return true, err
-		}
+	f, files, ok, err := w.ch.TryRecv()
+	if !ok {
+		return false, nil
 	}
-	return false, nil
+	ended, err = w.received(context.Background(), f, files, err, handle, drain)
+	if files != nil {
+		files.Abandon()
+	}
+	if err != nil {
+		go func() { _ = w.ch.Abort(err) }() // it may have to wait
+	}
+	return ended, err
 }
 
 // received does what a frame says, or what the error of receiving means.
@@ -169,7 +159,7 @@ func (w *Worker) answer(ctx context.Context, seq uint64) {
 		after, late = w.words.Wanted(), ReportLate
 	}
 	switch {
-	case w.answered >= after && w.reported < after:
+	case w.answered >= after && w.reported < after, w.draining.Load(): // or it would be offered again what it refuses
 		w.report(ctx)
 	case !w.due:
 		w.due, w.settled = true, w.words.Settled()

@@ -203,37 +203,3 @@ func (w *Worker) Return(ctx context.Context, r *Return, file syscall.Conn) error
 	}
 	return w.ch.Send(ctx, KindReturn, r, file)
 }
-
-// Cookie returns the number by which the kernel tells the socket fd from all others of this boot.
-func Cookie(fd int) (uint64, error) {
-	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
-}
-
-var errListens = errors.New("it listens")
-
-// CheckConn returns nil when fd, of which nothing is known, is the connection with the cookie. It asks nothing that could wait: a
-// file may be on a file system that does not answer.
-func CheckConn(fd int, cookie uint64) error {
-	got, err := Cookie(fd)
-	if err != nil {
-		return fmt.Errorf("handover: %w: not a socket: %w", ErrFiles, err)
-	}
-	if got != cookie {
-		return fmt.Errorf("handover: %w: a socket with the cookie %#x, it should have %#x", ErrFiles, got, cookie)
-	}
-	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-	if err == nil && kind != unix.SOCK_STREAM {
-		err = unix.EPROTOTYPE
-	}
-	listens := 0
-	if err == nil {
-		listens, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	}
-	if err == nil && listens != 0 {
-		err = errListens
-	}
-	if err != nil {
-		return fmt.Errorf("handover: %w: not a stream connection: %w", ErrFiles, err)
-	}
-	return nil
-}

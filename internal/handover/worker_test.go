@@ -49,6 +49,12 @@ func bothWays(t *testing.T, test func(t *testing.T)) {
 // pair makes both ends, which have agreed; the worker is at START.
 func pair(t *testing.T, cfg WorkerConfig) *ends {
 	t.Helper()
+	return pairWith(t, cfg, 0)
+}
+
+// pairWith is pair with a master that has features.
+func pairWith(t *testing.T, cfg WorkerConfig, features uint64) *ends {
+	t.Helper()
 	fdtest.Audit(t)
 	a, b, err := fdpass.Pair(fdpass.Seqpacket)
 	if err != nil {
@@ -62,7 +68,7 @@ func pair(t *testing.T, cfg WorkerConfig) *ends {
 		e.worker, err = Join(t.Context(), newChannel(t, b), dupFile(t, e.words.File()), cfg)
 		joined <- err
 	}()
-	w, err := e.master.Greet(t.Context(), &Hello{Min: 1, Max: 9, Generation: 5, Index: 2, Slots: 8, Credit: 4})
+	w, err := e.master.Greet(t.Context(), &Hello{Min: 1, Max: 9, Generation: 5, Index: 2, Slots: 8, Credit: 4, Features: features})
 	if err != nil {
 		t.Fatal(err)
 	}

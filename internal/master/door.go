@@ -94,6 +94,13 @@ func (d *door) release() {
 	unix.Close(d.wake)
 }
 
+// A door that has accepted as many as crowd at once was behind: it ran late, on the processor of who woke it, while another may
+// have been free. It sleeps for a moment, after which the system places it anew, and more have come.
+const (
+	crowd  = 8
+	gather = 50 * time.Microsecond
+)
+
 // accept accepts until the door is closed.
 func (d *door) accept() error {
 	runtime.LockOSThread() // and never unlocked: the thread ends with its policy
@@ -101,7 +108,12 @@ func (d *door) accept() error {
 		d.m.cfg.Log.Debug("accepting interrupts who serves", "err", err)
 	}
 	pause := time.Duration(0)
+	yielded := time.Now()
 	for {
+		if now := time.Now(); now.Sub(yielded) >= 5*time.Millisecond {
+			yielded = now
+			runtime.Gosched()
+		}
 		room := d.m.room()
 		if room == 0 {
 			return nil
@@ -113,6 +125,9 @@ func (d *door) accept() error {
 		}
 		if err == nil {
 			pause = 0
+			if len(batch) >= crowd {
+				_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(gather)}, nil)
+			}
 			continue
 		}
 		if !passing(err) {
@@ -136,7 +151,7 @@ func passing(err error) bool {
 // batch waits for a connection and accepts at most room of those that wait.
 func (d *door) batch(room int) (batch []*custody, err error) {
 	for !d.closed.Load() {
-		for len(batch) < room {
+		for ready := d.sys.ready(d.fd); len(batch) < min(room, ready); {
 			n, errno := d.sys.accept(d.fd)
 			switch errno {
 			case 0:

@@ -15,6 +15,7 @@ import (
 type doorCalls struct {
 	addr unix.RawSockaddrAny
 	size uint32
+	info unix.TCPInfo
 }
 
 // accept accepts a connection that waits; EAGAIN: none does.
@@ -54,3 +55,12 @@ func (c *doorCalls) peer() string {
 
 // port reads a number in the network's byte order.
 func port(p *uint16) uint16 { return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(p))[:]) }
+
+// ready returns how many connections wait at a listener, as far as that can be known.
+func (c *doorCalls) ready(fd int) int {
+	c.size = uint32(unsafe.Sizeof(c.info))
+	if _, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO, uintptr(unsafe.Pointer(&c.info)), uintptr(unsafe.Pointer(&c.size)), 0); errno != 0 {
+		return 1 << 20
+	}
+	return int(c.info.Unacked)
+}

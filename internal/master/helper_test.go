@@ -51,7 +51,7 @@ func command(role string) *exec.Cmd {
 	return cmd
 }
 
-// workerMain answers each line with "PLACE PID line". What START says:
+// workerMain answers each line with "PLACE PID line". Workers in odd places receive on a loop, the others by Run. What START says:
 //
 //	fail           cannot start
 //	crash          ends before it is ready
@@ -123,7 +123,7 @@ func workerMain() int {
 		case <-time.After(d):
 		}
 	}
-	err = w.Run(context.Background(), func(c *handover.Conn) error {
+	err = receive(w, func(c *handover.Conn) error {
 		s, err := c.Socket()
 		if err != nil {
 			return err
@@ -156,6 +156,42 @@ func workerMain() int {
 	}
 	wait(2 * time.Second) // the master is dead
 	return 0
+}
+
+// receive is Run in even places; in odd ones, Run as who has a loop does it.
+func receive(w *handover.Worker, handle handover.Handler, drain func(time.Duration)) error {
+	if w.Index()%2 == 0 {
+		return w.Run(context.Background(), handle, drain)
+	}
+	type timer struct {
+		at time.Time
+		f  func()
+	}
+	var timers []timer
+	fd, err := w.Attach(func(d time.Duration, f func()) { timers = append(timers, timer{time.Now().Add(d), f}) })
+	if err != nil {
+		return err
+	}
+	for {
+		wait := -1
+		if len(timers) > 0 {
+			wait = max(int(time.Until(timers[0].at)/time.Millisecond)+1, 0)
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait)
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		if n > 0 {
+			if ended, err := w.Turn(handle, drain); ended {
+				return err
+			}
+		}
+		for len(timers) > 0 && !time.Now().Before(timers[0].at) {
+			f := timers[0].f
+			timers = timers[1:]
+			f()
+		}
+	}
 }
 
 // masterMain is a master of two workers that says where it listens and who they are.

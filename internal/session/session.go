@@ -15,7 +15,8 @@ type Config struct {
 	Handshake time.Duration // time to the peer's HELLO; default 5 s
 	Validate  string        // of compressed cells, for the Executor: ValidateFull (default) or ValidateHeader
 
-	// Checkpoint, for the Executor, is how many bytes of a resumable PUT come before they are made durable; default 64 MiB.
+	// Checkpoint, for the Executor, is how many bytes of a resumable PUT may be lost with the server: half are made durable as they come, and as
+	// much is under way at most; default 64 MiB.
 	Checkpoint int
 }
 

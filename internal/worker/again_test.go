@@ -124,6 +124,7 @@ func (f *brokenSource) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
 // TestNothingHashedAgain puts with SHA-256, breaks off, and goes on in what could be another process: the cells that are durable are neither read
 // nor hashed nor sent again.
 func TestNothingHashedAgain(t *testing.T) {
+	audit(t)
 	st, err := dir.Open(filepath.Join(t.TempDir(), "store"), dir.Config{})
 	if err != nil {
 		t.Fatal(err)

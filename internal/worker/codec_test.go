@@ -102,6 +102,7 @@ func testAuto_local(t *testing.T, driver string) {
 
 // TestCodec_refused sees that what cannot be is refused before a byte is sent.
 func TestCodec_refused(t *testing.T) {
+	audit(t)
 	near, far := net.Pipe()
 	go func() { // a server that is silent after its HELLO
 		buf := make([]byte, 4096)

@@ -10,6 +10,7 @@ import (
 
 // TestElsewhere finds the worker that a transfer belongs to, when it is one of the same master and not this one.
 func TestElsewhere(t *testing.T) {
+	audit(t)
 	for _, c := range []struct {
 		own, its string
 		want     int

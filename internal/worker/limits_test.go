@@ -18,6 +18,7 @@ import (
 
 // TestAdmission meets each limit of connections, and goes one over.
 func TestAdmission(t *testing.T) {
+	audit(t)
 	a := newAdmission(8, 2)
 	enter := func(addr string, want bool) *ticket {
 		t.Helper()
@@ -55,6 +56,7 @@ func TestAdmission(t *testing.T) {
 
 // TestLimitsHelp holds the help text to the constants.
 func TestLimitsHelp(t *testing.T) {
+	audit(t)
 	for _, v := range []any{DefaultHandshake / time.Second, DefaultFrame / time.Second, DefaultStall / time.Minute, DefaultPerAddress} {
 		n := fmt.Sprintf("%d", v)
 		if !strings.Contains(LimitsHelp, n+" ") {

@@ -9,6 +9,7 @@ import (
 
 // TestListen_plainTCP: package net would listen with MPTCP where the kernel has it.
 func TestListen_plainTCP(t *testing.T) {
+	audit(t)
 	ln, err := Listen(t.Context(), "tcp", "127.0.0.1:0", ListenConfig{})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,14 +45,17 @@ func (s *Server) Attend(ctx context.Context, ch *handover.Worker, drain time.Dur
 		}
 	})
 	defer stop()
+	told := func(d time.Duration) {
+		if begun.CompareAndSwap(false, true) {
+			begin(d)
+		}
+	}
 	err := make(chan error, 1)
-	go func() {
-		err <- ch.Run(context.WithoutCancel(ctx), s.passed, func(d time.Duration) {
-			if begun.CompareAndSwap(false, true) {
-				begin(d)
-			}
-		})
-	}()
+	if d := s.receiver(); d == nil {
+		go func() { err <- ch.Run(context.WithoutCancel(ctx), s.passed, told) }()
+	} else if e := d.receive(ch, told, err); e != nil {
+		return e
+	}
 	select {
 	case e := <-err: // the master is dead, or says what nobody understands
 		if begun.CompareAndSwap(false, true) {
@@ -95,19 +99,43 @@ func (s *Server) passed(c *handover.Conn) error {
 		s.conns[lc] = struct{}{}
 		s.done.Add(1)
 		s.mu.Unlock()
-		lc.d.adopt(fd, lc)
+		lc.d.adoptPassed(fd, c.Client, lc)
 		s.mu.Lock()
 		return nil
 	}
+	if len(c.State) > 0 && s.loops != nil { // taking a session over may have to wait, and this is a loop
+		moved := handover.Conn{Offer: c.Offer}
+		moved.Preread, moved.State = bytes.Clone(c.Preread), bytes.Clone(c.State)
+		go func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.draining {
+				t.leave()
+				end(fd)
+				return
+			}
+			if err := s.startPassed(fd, t, &moved.Meta); err != nil {
+				s.cfg.Log.Error("a connection from another worker", "err", err)
+			}
+		}()
+		return nil
+	}
+	return s.startPassed(fd, t, &c.Meta)
+}
+
+// startPassed drives a passed connection by goroutines. Called with mu held.
+func (s *Server) startPassed(fd int, t *ticket, m *handover.Meta) error {
+	meta := *m
+	meta.Preread, meta.State = nil, nil
 	nc, err := sharedConn(fd)
 	if err != nil {
 		t.leave()
 		return err
 	}
 	var driver *conn
-	if len(c.State) == 0 {
+	if len(m.State) == 0 {
 		driver = newConn(s, nc)
-	} else if driver, err = newMoved(s, nc, &c.Meta); err != nil {
+	} else if driver, err = newMoved(s, nc, m); err != nil {
 		t.leave()
 		return errors.Join(err, nc.Close())
 	}

@@ -23,6 +23,7 @@ type peer struct {
 // newPeer says HELLO and takes the server's.
 func newPeer(t testing.TB, nc net.Conn) *peer {
 	p := &peer{t: t, nc: nc}
+	t.Cleanup(func() { nc.Close() })
 	nc.SetDeadline(time.Now().Add(20 * time.Second))
 	p.send(hello())
 	if f := p.next(); f.Kind != wire.Hello {

@@ -28,7 +28,10 @@ var drivers = []string{LoopDriver, GoroutineDriver}
 // eachDriver runs a test under every driver.
 func eachDriver(t *testing.T, test func(t *testing.T, driver string)) {
 	for _, driver := range drivers {
-		t.Run(driver, func(t *testing.T) { test(t, driver) })
+		t.Run(driver, func(t *testing.T) {
+			audit(t)
+			test(t, driver)
+		})
 	}
 }
 
@@ -298,6 +301,7 @@ func (f *failing) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
 
 // TestContext ends a call that waits for a server which never answers.
 func TestContext(t *testing.T) {
+	audit(t)
 	near, far := net.Pipe()
 	defer far.Close()
 	go io.Copy(io.Discard, far)

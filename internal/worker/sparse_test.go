@@ -297,6 +297,7 @@ func numpyText(dt string) string {
 
 // TestViews puts any view of any memory.
 func TestViews(t *testing.T) {
+	audit(t)
 	_, addr := serve(t, stores["mem"](t), Config{})
 	c := dial(t, addr)
 	dtypes := []string{`"|u1"`, `">i2"`, `"<f8"`, `">c16"`, `"|S3"`, `"bfloat16"`, `{"names":["a","b"],"formats":["|u1",">f8"],"offsets":[0,8],"itemsize":16}`}
@@ -348,6 +349,7 @@ func TestViews(t *testing.T) {
 
 // TestNewView refuses what reaches beyond the memory.
 func TestNewView(t *testing.T) {
+	audit(t)
 	d := dtype(t, "<f8")
 	for i, v := range []client.View{
 		{Shape: array.Shape{3}, Strides: array.Strides{8}, Data: make([]byte, 23)},

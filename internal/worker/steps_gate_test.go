@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"ndferry/array"
 	"ndferry/client"
@@ -36,6 +37,8 @@ type stepOrder struct {
 	Names  []string
 	Round  uint64 // of the arrays and ids
 
+	Real bool // realSteps
+
 	WorkerStep string // of a master's workers
 	WorkerNth  int64
 	Once       string // a file that the first worker makes that dies; others do not
@@ -47,12 +50,14 @@ type dying struct {
 	nth   int64
 	came  atomic.Int64
 	once  string
-	early atomic.Bool // the process is not ready: what it does now is no step
-	wrote func()      // a cell is in its shard
+	early atomic.Bool   // the process is not ready: what it does now is no step
+	wrote func()        // a cell is in its shard
+	last  time.Duration // at the step before it ends, in which clients send what they may
 }
 
 func (d *dying) at(event string) {
 	if event == d.step && !d.early.Load() && d.came.Add(1) == d.nth && d.first() {
+		time.Sleep(d.last)
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
@@ -70,12 +75,19 @@ func (d *dying) first() bool {
 	return err == nil
 }
 
-// The sizes of a matrix's arrays, and the distance of checkpoints in it: what a kill may cost is seen, and is not much work.
-const (
+// The sizes of a matrix's arrays, and what a kill may cost of them: it is seen, and is not much work.
+var (
 	stepCell       = 64 << 10
 	stepCells      = 24
 	stepCheckpoint = 512 << 10
 )
+
+// realSteps makes the sizes those of real transfers, and the checkpoints the default ones, until the function that it returns is called.
+func realSteps() (restore func()) {
+	cell, cells, checkpoint := stepCell, stepCells, stepCheckpoint
+	stepCell, stepCells, stepCheckpoint = 4<<20, 48, 64<<20
+	return func() { stepCell, stepCells, stepCheckpoint = cell, cells, checkpoint }
+}
 
 func stepArray(round uint64, n int) client.Array {
 	a := client.Array{Shape: array.Shape{stepCell * stepCells}}
@@ -106,6 +118,10 @@ var _ = addRole(stepEnv, func(text string) {
 		panic(err)
 	}
 	d := &dying{step: order.Step, nth: order.Nth}
+	if order.Real {
+		realSteps()
+		d.last = 300 * time.Millisecond
+	}
 	roles := map[string]func(*dying) error{"server": order.serve, "client": order.put, "master": order.master, "worker": order.worker}
 	if err := roles[order.Role](d); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -253,7 +269,7 @@ func (f *stepFile) Allocate(size int64) error {
 // WriteAt dies with half of a cell written.
 func (f *stepFile) WriteAt(p []byte, off int64) (int, error) {
 	switch {
-	case f.class == "shard" && off >= stepCell*stepCells:
+	case f.class == "shard" && off >= int64(stepCell*stepCells):
 		f.d.at("W11 digest checked")
 		f.index = true
 	case f.class == "shard":

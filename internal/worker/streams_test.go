@@ -15,6 +15,7 @@ import (
 
 // TestStreams puts and gets over 1 to 8 connections, with every digest and codec, over every store and driver.
 func TestStreams(t *testing.T) {
+	audit(t)
 	eachDriver(t, func(t *testing.T, driver string) {
 		for name, open := range stores {
 			t.Run(name, func(t *testing.T) {
@@ -70,6 +71,7 @@ func randomArray(t testing.TB, size int) client.Array {
 // TestStreamsBreak cuts connections after random numbers of bytes while arrays go over four of them, both ways. What the client says
 // is true: what it put is there, what it got is right.
 func TestStreamsBreak(t *testing.T) {
+	audit(t)
 	eachDriver(t, func(t *testing.T, driver string) {
 		for name, open := range stores {
 			t.Run(name, func(t *testing.T) {
@@ -98,6 +100,7 @@ func TestStreamsBreak(t *testing.T) {
 
 // TestStreamsWithoutRetries cuts connections besides the first: the others carry on, though nothing may be retried.
 func TestStreamsWithoutRetries(t *testing.T) {
+	audit(t)
 	eachDriver(t, func(t *testing.T, driver string) {
 		_, addr := serve(t, mem.New(mem.Config{}), Config{Driver: driver})
 		a := randomArray(t, 4<<20)
@@ -129,6 +132,7 @@ func TestStreamsWithoutRetries(t *testing.T) {
 
 // TestStreamsReplaced replaces an array by another while it is read over several connections: what comes is one of them.
 func TestStreamsReplaced(t *testing.T) {
+	audit(t)
 	eachDriver(t, func(t *testing.T, driver string) {
 		for name, open := range stores {
 			t.Run(name, func(t *testing.T) {
@@ -180,6 +184,7 @@ func dialThrough(t testing.TB, cut *cutter) *client.Client {
 // TestStreamsElsewhere has the further connections reach another server over another store, as those of one client may reach other
 // worker processes: the transfer goes over the connection that it has.
 func TestStreamsElsewhere(t *testing.T) {
+	audit(t)
 	_, here := serve(t, mem.New(mem.Config{}), Config{})
 	_, elsewhere := serve(t, mem.New(mem.Config{}), Config{})
 	cut := newCutter(t, here[len("unix://"):], 0, 0, 1)

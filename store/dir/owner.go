@@ -312,7 +312,12 @@ func (u *upload) moveAside() error {
 	if _, lost := errors.AsType[*store.OwnedError](u.fenced()); lost {
 		return nil
 	}
-	return u.dropHere()
+	err := u.dropHere()
+	if errors.Is(withClass(err), store.ErrNoSpace) && u.shard != nil && u.fenced() == nil {
+		// Over a quota a rename takes space too. What is left without its cells cannot go on, and its id begins again.
+		return errors.Join(err, u.s.fs.Remove(u.path+"/"+u.layout.key))
+	}
+	return err
 }
 
 // dropReplaced removes the array that was at the name before, and is at the upload's path since the exchange.
