@@ -121,8 +121,12 @@ func parseTypestr(typestr string) (d DType, why string) {
 		if kind == Text {
 			size *= 4
 		}
-		if unit != "" || size > MaxItemSize {
-			return d, fmt.Sprintf("an element has at most %d bytes", MaxItemSize)
+		most := uint64(MaxItemSize)
+		if kind == Raw {
+			most = MaxRawSize
+		}
+		if unit != "" || size > most {
+			return d, fmt.Sprintf("an element has at most %d bytes", most)
 		}
 		d = DType{kind: kind, size: int32(size), big: order == '>' && kind == Text}
 	case Datetime, Timedelta:

@@ -15,7 +15,7 @@ import (
 // FillOf returns the fill_value of an element with these bytes, in the byte
 // order of the type. ok is false when JSON cannot say it exactly.
 func FillOf(d DType, item []byte) (fill jsontext.Value, ok bool) {
-	if len(item) != d.ItemSize() || len(item) == 0 {
+	if len(item) != d.ItemSize() || len(item) == 0 || len(item) > MaxRawSize { // longer as text than a message may be
 		return nil, false
 	}
 	text, ok := d.fillText(item)

@@ -12,8 +12,12 @@ const (
 	// and in elements. Sums of two such numbers do not overflow an int.
 	MaxBytes = 1 << 62
 
-	// MaxItemSize bounds the size of one element in bytes.
-	MaxItemSize = 1 << 20
+	// MaxItemSize bounds the size of one element in bytes: it may be as large as a cell.
+	MaxItemSize = 16 << 20
+
+	// MaxRawSize bounds what of an element rests as raw_bytes, because Zarr
+	// writes the fill_value of those out in base64.
+	MaxRawSize = 1 << 20
 
 	// MaxFields bounds the fields of a structured type, MaxTypeDepth their
 	// nesting.

@@ -2,8 +2,10 @@ package array
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -62,14 +64,31 @@ func newStruct(fields []Field, size int, flags structFlags) (DType, error) {
 			return refuse("the field %s reaches over the element's %d bytes", quote(f.Name), size)
 		}
 	}
-	return DType{kind: Struct, size: int32(size), more: &detail{fields: fields, flags: flags}}, nil
+	d := DType{kind: Struct, size: int32(size), more: &detail{fields: fields, flags: flags}}
+	if n := d.Stored().rawBytes(); n > MaxRawSize {
+		return refuse("%d bytes of an element rest as raw bytes, the most is %d", n, MaxRawSize)
+	}
+	return d, nil
+}
+
+// rawBytes returns how many bytes of an element, which is as Stored says, rest as raw_bytes.
+func (d DType) rawBytes() (n int) {
+	switch d.kind {
+	case Raw:
+		return int(d.size)
+	case Struct:
+		for _, f := range d.more.fields {
+			n += f.Type.rawBytes()
+		}
+	}
+	return n
 }
 
 // newSubarray makes the type of a field that is an array of its own.
 func newSubarray(base DType, shape []int) (DType, error) {
 	size, err := Shape(shape).Bytes(base.ItemSize())
-	if err != nil || size > MaxItemSize || len(shape) == 0 {
-		return DType{}, fmt.Errorf("array: field of shape %v of %v: %w: an element has at most %d bytes", Shape(shape), base, ErrUnsupportedDType, MaxItemSize)
+	if err != nil || size > MaxRawSize || len(shape) == 0 { // it rests as raw bytes
+		return DType{}, fmt.Errorf("array: field of shape %v of %v: %w: an element of arrays has at most %d bytes", Shape(shape), base, ErrUnsupportedDType, MaxRawSize)
 	}
 	if base.more != nil && base.more.base != nil {
 		return DType{}, fmt.Errorf("array: field: %w: a subarray of subarrays", ErrUnsupportedDType)
@@ -127,20 +146,17 @@ func Exact(numpy []byte, stored DType) (DType, error) {
 
 // packable reports whether the fields can be told apart by Zarr's struct.
 func (d DType) packable() bool {
-	used := make([]bool, d.size)
-	for _, f := range d.more.fields {
+	fields := d.Fields()
+	slices.SortFunc(fields, func(a, b Field) int { return cmp.Compare(a.Offset, b.Offset) })
+	end := 0
+	for _, f := range fields {
 		t := f.Type
-		if t.size == 0 || t.more != nil && t.more.base != nil || t.kind == Struct && !t.packable() {
+		if t.size == 0 || f.Offset < end || t.more != nil && t.more.base != nil || t.kind == Struct && !t.packable() {
 			return false
 		}
-		for i := range int(t.size) {
-			if used[f.Offset+i] {
-				return false
-			}
-			used[f.Offset+i] = true
-		}
+		end = f.Offset + int(t.size)
 	}
-	return len(d.more.fields) > 0
+	return len(fields) > 0
 }
 
 // orders reports which byte orders the fields have.

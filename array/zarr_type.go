@@ -105,7 +105,7 @@ func parseZarrType(raw jsontext.Value, depth int) (DType, error) {
 	}
 	if digits, ok := strings.CutPrefix(e.name, "r"); ok && digits != "" && strings.Trim(digits, "0123456789") == "" {
 		bits, err := strconv.Atoi(digits)
-		if err != nil || bits%8 != 0 || bits < 8 || bits > 8*MaxItemSize {
+		if err != nil || bits%8 != 0 || bits < 8 || bits > 8*MaxRawSize {
 			return DType{}, errors.New("not a multiple of 8 bits in range")
 		}
 		return DType{kind: Raw, size: int32(bits / 8)}, e.bare()
@@ -167,8 +167,12 @@ func (e extension) lengthType(kind Kind, per int) (DType, error) {
 	if len(e.config) != 1 || e.config[0].name != "length_bytes" {
 		return DType{}, errors.New("length_bytes is missing")
 	}
+	most := MaxItemSize
+	if kind == Raw {
+		most = MaxRawSize
+	}
 	n, err := strconv.Atoi(string(e.config[0].value))
-	if err != nil || n < 1 || n > MaxItemSize || n%per != 0 {
+	if err != nil || n < 1 || n > most || n%per != 0 {
 		return DType{}, errors.New("length_bytes is out of range")
 	}
 	return DType{kind: kind, size: int32(n)}, nil

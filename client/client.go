@@ -80,7 +80,7 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
 	if cfg.Software == "" {
 		cfg.Software = "ndferry-go"
 	}
-	c := &Client{cfg: cfg, nc: nc, rest: time.After, in: bufio.NewReaderSize(nc, readAhead)}
+	c := &Client{cfg: cfg, nc: nc, rest: time.After, in: bufio.NewReaderSize(eagerly(nc), readAhead)}
 	err := c.call(ctx, "connect", "", func() error { return c.greet(wire.MaxCredit) })
 	if err != nil {
 		nc.Close()

@@ -128,7 +128,7 @@ func (c *Client) settle(u *upload) error {
 func (c *Client) decide(u *upload) (codec.Decision, error) {
 	rates := codec.Rates{Link: u.opts.LinkRate, Workers: runtime.GOMAXPROCS(0)}
 	if rates.Link == 0 {
-		if c.local() {
+		if near(c.nc) {
 			return codec.Decision{Why: "the server is on this machine, where no codec is faster than copying"}, nil
 		}
 		if rates.Link = c.rate; rates.Link == 0 || u.opts.Resume { // what is taken up on another connection must be decided alike
@@ -154,9 +154,9 @@ func (c *Client) decide(u *upload) (codec.Decision, error) {
 	return codec.DecideBytes(u.first, dtype.ItemSize(), rates), nil
 }
 
-// local tells that the other end is on this machine.
-func (c *Client) local() bool {
-	switch a := c.nc.RemoteAddr().(type) {
+// near tells that the other end is on this machine.
+func near(nc net.Conn) bool {
+	switch a := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:
 		return a.IP.IsLoopback()
 	case nil:

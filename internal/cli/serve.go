@@ -83,8 +83,7 @@ Limits: ` + worker.LimitsHelp + `.`,
 	cmd.Flags().Var(&flags.mode, "socket-mode", "permission of Unix sockets")
 	cmd.Flags().Var(&flags.budget, "buffers", "most that arrays on their way to and from the store may take; 0B is a quarter of the machine's memory, at most 2 GiB")
 	cmd.Flags().IntVar(&flags.conns, "max-conns", 0, "most connections at once; more wait; 0 is what the limit of descriptors allows")
-	cmd.Flags().StringVar(&flags.driver, "driver", worker.GoroutineDriver, "what drives connections: loop or goroutine")
-	cmd.Flags().MarkHidden("driver")
+	cmd.Flags().StringVar(&flags.driver, "driver", worker.LoopDriver, "what drives connections: loop, which is an event loop for each processor, or goroutine")
 	cmd.Flags().StringVar(&flags.validate, "validate", session.ValidateFull,
 		"what is checked of a compressed chunk before it counts as received: full decodes it, header only looks at its header")
 	cmd.Flags().BoolVar(&flags.insecure, "insecure-no-auth", false, "allow addresses that other machines may reach")

@@ -41,8 +41,7 @@ type upload struct {
 	lender store.Lender // nil when it has no memory of its own
 	grid   array.Grid
 	sha256 bool
-	size   int    // raw bytes of a cell
-	item   []byte // an element of the fill value
+	size   int // raw bytes of a cell
 
 	compressed bool
 	headerOnly bool // compressed cells are not decoded
@@ -60,6 +59,11 @@ func NewExecutor(ctx context.Context, st store.Store, pool *Pool) *Executor {
 
 // Quick tells that op waits for nothing and computes little, so that it may run where waiting hurts.
 func (e *Executor) Quick(op *Operation) bool {
+	if op.Job == ReadCell || op.Job == Shut {
+		if a := e.array(op.Stream); a != nil && a.small {
+			return true
+		}
+	}
 	if !e.store.Instant() || op.Job == Verify {
 		return false
 	}
@@ -136,7 +140,7 @@ func (e *Executor) Close() {
 		e.owners.release(u.id, e)
 	}
 	for stream, a := range e.arrays {
-		a.Close()
+		_ = e.shut(a)
 		delete(e.arrays, stream)
 	}
 }
@@ -190,7 +194,7 @@ func (e *Executor) Run(op Operation, progress func(Result)) Result {
 		a := e.arrays[op.Stream]
 		delete(e.arrays, op.Stream)
 		e.mu.Unlock()
-		return Result{Err: a.Close()}
+		return Result{Err: e.shut(a)}
 	case Stat:
 		a, err := e.store.Open(ctx, op.Name)
 		if err != nil {
@@ -225,14 +229,14 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 		return Result{Err: err}
 	}
 	size, err := spec.Meta.CellBytes()
-	item, fillErr := spec.Meta.FillBytes()
+	_, fillErr := spec.Meta.FillBytes()
 	if err := errors.Join(err, fillErr); err != nil {
 		up.Discard()
 		return Result{Err: err}
 	}
 	u := &upload{
 		id:         spec.ID,
-		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, size: size, item: item,
+		compressed: compressed, headerOnly: headerOnly, Upload: up, grid: grid, size: size,
 		sha256: spec.Digest == store.DigestSHA256, keep: spec.Resume,
 	}
 	u.host, u.spec = e, spec
@@ -328,7 +332,7 @@ func (e *Executor) open(ctx context.Context, op Operation) Result {
 	var sizeErr, fillErr error
 	r.grid, err = a.Info().Meta.Grid()
 	r.size, sizeErr = a.Info().Meta.CellBytes()
-	r.item, fillErr = a.Info().Meta.FillBytes()
+	_, fillErr = a.Info().Meta.FillBytes()
 	if err := errors.Join(err, sizeErr, fillErr); err != nil {
 		a.Close()
 		return Result{Err: err}
@@ -336,11 +340,30 @@ func (e *Executor) open(ctx context.Context, op Operation) Result {
 	e.mu.Lock()
 	e.arrays[op.Stream] = r
 	e.mu.Unlock()
+	if op.First && !e.store.Instant() && r.size <= smallCell && r.grid.Len() == 1 && !e.pool.Half() {
+		got := e.read(ctx, Operation{Job: ReadCell, Stream: op.Stream, Takes: op.Takes})
+		r.small, r.ahead = true, &got
+	}
 	return Result{Info: a.Info()}
+}
+
+// smallCell is the size of an array's only cell that is read along with opening it, so that a GET of it is one operation for others to wait for.
+const smallCell = 64 << 10
+
+// shut closes an array, whatever of it was read for nothing.
+func (e *Executor) shut(a *reading) error {
+	if r := a.ahead; r != nil && r.Data != nil && !r.Lent {
+		e.Give(r.Data)
+	}
+	return a.Close()
 }
 
 func (e *Executor) read(ctx context.Context, op Operation) Result {
 	a := e.array(op.Stream)
+	if r := a.ahead; r != nil {
+		a.ahead = nil
+		return *r
+	}
 	cell, n, err := a.Cell(op.Cell.Index)
 	if err != nil {
 		return Result{Err: err}

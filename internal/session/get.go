@@ -37,7 +37,8 @@ func (s *Session) onGet(h wire.Header, b []byte) error {
 		return err
 	}
 	s.gets[h.Stream] = &get{name: m.Name, ranges: m.Cells, takes: m.Takes}
-	s.submit(Operation{Job: Open, Stream: h.Stream, Name: m.Name})
+	first := m.Cells == nil || len(m.Cells) > 0 && m.Cells[0][0] == 0 && m.Cells[0][1] > 0
+	s.submit(Operation{Job: Open, Stream: h.Stream, Name: m.Name, First: first, Takes: m.Takes})
 	return nil
 }
 

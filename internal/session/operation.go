@@ -46,7 +46,8 @@ type Operation struct {
 	Free   bool        // Write: the cell's credit was granted again, because its memory is the upload's
 	Root   [32]byte    // Commit
 	Repeat store.Repeat
-	Takes  []string          // ReadCell: features for cells that are not sent
+	First  bool              // Open: cell 0 will be read at once
+	Takes  []string          // ReadCell, Open with First: features for cells that are not sent
 	Name   string            // Open, Stat, Delete, Verify
 	Query  *wire.ListMessage // List
 }

@@ -14,10 +14,11 @@ import (
 // reading is an array that is open for a GET.
 type reading struct {
 	store.Array
-	grid array.Grid
-	item []byte // an element of the fill value
-	size int
-	sent bitmap // cells whose bytes went out, when the peer takes ALIAS
+	grid  array.Grid
+	size  int
+	small bool    // what is left to do takes no time worth mentioning: there is one cell, and it was read
+	ahead *Result // of reading it, until it is asked for
+	sent  bitmap  // cells whose bytes went out, when the peer takes ALIAS
 }
 
 // repeat records cells that have no CHUNK of their own.
@@ -39,6 +40,10 @@ func (e *Executor) repeat(ctx context.Context, op Operation) Result {
 	}
 	var leaves [][32]byte
 	if u.sha256 {
+		item, err := u.spec.Meta.FillBytes()
+		if err != nil {
+			return Result{Err: err}
+		}
 		leaves = make([][32]byte, r.Count)
 		cell := make([]byte, u.size)
 		known := map[string][32]byte{} // by what lies inside of the array
@@ -46,7 +51,7 @@ func (e *Executor) repeat(ctx context.Context, op Operation) Result {
 			part := u.grid.Region(r.First + k).Count
 			leaf, ok := known[part.String()]
 			if !ok {
-				u.grid.Fill(cell, r.First+k, u.item)
+				u.grid.Fill(cell, r.First+k, item)
 				leaf = sha256.Sum256(cell)
 				known[part.String()] = leaf
 			}
@@ -65,8 +70,12 @@ func (e *Executor) readRepeat(a *reading, op Operation, cell store.Cell, n int) 
 	case n == 0 && len(a.Info().Meta.Codecs) > 0:
 		return Result{Err: fmt.Errorf("cell %d is the fill value and has no bytes: the client must take %q: %w", cell.Index, wire.FeatureFill, store.ErrInvalid)}, true
 	case n == 0:
+		item, err := a.Info().Meta.FillBytes()
+		if err != nil {
+			return Result{Err: err}, true
+		}
 		data := e.pool.Take(a.size)
-		a.grid.Fill(data, cell.Index, a.item)
+		a.grid.Fill(data, cell.Index, item)
 		cell.CRC, cell.Source = wire.Checksum(data), cell.Index
 		return Result{Cell: cell, Data: data}, true
 	case !slices.Contains(op.Takes, wire.FeatureAlias) || !a.Info().Sparse:

@@ -4,8 +4,8 @@
 // goroutine for each processor: a payload goes from the socket straight to its cell, its checksum is added
 // piece by piece while it is in the cache, and what waits for a disk or computes much is done by workers, in the order of each
 // connection. An idle connection owns no buffer and no goroutine. Under the other driver (conn.go, out.go) every connection has a goroutine that reads and, when there is much to
-// send or slow work to do, one that writes and one that runs operations, under the connection's one lock. It is the
-// default, and for connections that are more than a descriptor (TLS, pipes of a test) the only one.
+// send or slow work to do, one that writes and one that runs operations, under the connection's one lock. It is for
+// connections that are more than a descriptor (TLS, pipes of a test), for sessions that come from another worker, and for who asks for it.
 //
 // What a server lets its clients make it hold is in limits.go.
 package worker

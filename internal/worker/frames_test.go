@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"math"
 	"net"
@@ -56,6 +57,19 @@ func dims(t testing.TB, n int) []byte {
 	})
 }
 
+// element is a request for an array of one element of size bytes, of a data type that has length_bytes.
+func element(t testing.TB, name, numpy string, size int, fill string) []byte {
+	return oneCell(t, array.Shape{1}, func(m *wire.PutMessage) {
+		m.NumPy = fmt.Appendf(nil, `"%s%d"`, numpy, size)
+		kind := fmt.Appendf(nil, `{"name":%q,"configuration":{"length_bytes":%d}}`, name, size)
+		m.Array = bytes.ReplaceAll(m.Array, []byte(`"uint8"`), kind)
+		m.Array = bytes.ReplaceAll(m.Array, []byte(`"fill_value":0`), []byte(`"fill_value":"`+fill+`"`))
+	})
+}
+
+// zeros is a fill_value of n bytes.
+func zeros(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
+
 // padded is a LIST of exactly n bytes.
 func padded(n int) []byte {
 	text := `{"prefix":"` + `"}`
@@ -97,6 +111,11 @@ func frameLimits(t *testing.T, driver string) {
 		{"a cell of 1 byte", sized(t, "1"), wire.Pong, false},
 		{"a cell of 16 MiB", sized(t, fmt.Sprint(wire.MaxCell)), wire.Pong, false},
 		{"a cell one over", sized(t, fmt.Sprint(wire.MaxCell+1)), wire.Fail, false},
+		{"an element of a cell", element(t, "null_terminated_bytes", "|S", wire.MaxCell, ""), wire.Pong, false},
+		{"an element one over", element(t, "null_terminated_bytes", "|S", wire.MaxCell+1, ""), wire.Fail, false},
+		{"the largest element", element(t, "null_terminated_bytes", "|S", math.MaxInt64, ""), wire.Fail, false},
+		{"raw bytes of 1 MiB", element(t, "raw_bytes", "|V", array.MaxRawSize, zeros(array.MaxRawSize)), wire.Pong, false},
+		{"raw bytes one over", element(t, "raw_bytes", "|V", array.MaxRawSize+1, zeros(array.MaxRawSize+1)), wire.Fail, false},
 		{"the largest cell", sized(t, fmt.Sprint(math.MaxInt64)), wire.Fail, false},
 	}
 	_, addr := serve(t, mem.New(mem.Config{}), Config{Driver: driver})

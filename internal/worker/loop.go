@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -37,6 +36,7 @@ type loopDriver struct {
 	done sync.WaitGroup // Run
 
 	clients  atomic.Int64  // that have said HELLO
+	thread   ownThread     // owned by the loop's goroutine
 	beside   int           // owned by the loop's goroutine; of all connections, as in loopConn
 	entering chan struct{} // one for each connection that was accepted and not adopted
 }
@@ -70,12 +70,9 @@ func startLoops(s *Server, n int) (*loops, error) {
 			return nil, fmt.Errorf("worker: %w", err)
 		}
 		d := &loopDriver{loops: ls, srv: s, loop: loop, entering: make(chan struct{}, adoptAhead)}
+		d.thread = ownThread{loop: loop, log: s.cfg.Log}
 		ls.all = append(ls.all, d)
 		d.done.Go(func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends with its slice
-			if err := shortSlice(); err != nil {
-				s.cfg.Log.Debug("event loop: others may have to wait longer", "err", err)
-			}
 			if err := loop.Run(context.Background()); err != nil {
 				s.cfg.Log.Error("event loop", "err", err)
 			}

@@ -52,6 +52,9 @@ func (lc *loopConn) send(a session.Action) {
 		n += len(s)
 	}
 	cell := a.Token != 0
+	if n >= bulkBytes {
+		lc.d.thread.take()
+	}
 	if lc.sends++; lc.sends == 1 {
 		lc.stall.begin(lc.d.loop)
 	}

@@ -68,6 +68,8 @@ type loopConn struct {
 	closing bool // the session has closed
 	dead    bool // the connection has
 
+	draining bool // asked for before Open
+
 	meta *handover.Meta // of a connection that a master passed
 }
 
@@ -92,7 +94,23 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 func (lc *loopConn) Open(c *evloop.Conn) {
 	lc.c = c
 	lc.ses = session.New(lc.d.srv.cfg.Session, lc.ex, time.Now())
+	if lc.draining {
+		lc.ses.Drain(false)
+	}
 	lc.act()
+}
+
+// greets counts a client whose HELLO has come.
+func (lc *loopConn) greets() {
+	if lc.greeted || !lc.ses.Greeted() {
+		return
+	}
+	lc.greeted = true
+	lc.d.clients.Add(1)
+	lc.ticket.greeted()
+	if lc.timer != nil {
+		lc.timer.Stop()
+	}
 }
 
 // Drained implements evloop.Handler. The water marks are out of reach; send has its own.
@@ -177,6 +195,9 @@ func (lc *loopConn) ask() {
 		lc.begin(skipped)
 		lc.skip, lc.left = true, int(h.Length)
 	default:
+		if h.Length >= bulkBytes {
+			lc.d.thread.take()
+		}
 		lc.begin(payload)
 		if err := lc.c.ReadInto(p.Memory, lc); err != nil { // closed meanwhile
 			lc.Done(lc.c, err)
@@ -253,14 +274,7 @@ func (lc *loopConn) trailer(b []byte) {
 		lc.ses.OnPayload(lc.crc, want, status)
 	}
 	lc.release()
-	if !lc.greeted && lc.ses.Greeted() {
-		lc.greeted = true
-		lc.d.clients.Add(1)
-		lc.ticket.greeted()
-		if lc.timer != nil {
-			lc.timer.Stop()
-		}
-	}
+	lc.greets()
 	lc.act()
 }
 
@@ -285,7 +299,9 @@ func (lc *loopConn) tooSlow() {
 // drain is called from any goroutine.
 func (lc *loopConn) drain(force bool) {
 	_ = lc.d.loop.Post(func() {
-		if lc.c != nil && !lc.dead {
+		if lc.c == nil { // it was accepted a moment ago
+			lc.draining = true
+		} else if !lc.dead {
 			lc.ses.Drain(force)
 			lc.act()
 			if force {

@@ -18,7 +18,7 @@ import (
 type Config struct {
 	Session session.Config
 	Log     *slog.Logger  // default slog.Default()
-	Driver  string        // "goroutine", the default, or "loop"; what has no descriptor of its own is driven by goroutines anyway
+	Driver  string        // LoopDriver, the default, or GoroutineDriver; what is no TCP or Unix socket is driven by goroutines anyway
 	Loops   int           // event loops of driver loop; default GOMAXPROCS
 	Frame   time.Duration // time for each 64 KiB inside a frame; default DefaultFrame
 	Stall   time.Duration // time for a peer to take a cell; default DefaultStall
@@ -46,7 +46,7 @@ func (c Config) withDefaults() Config {
 		c.Stall = DefaultStall
 	}
 	if c.Driver == "" {
-		c.Driver = GoroutineDriver
+		c.Driver = LoopDriver
 	}
 	if c.Loops <= 0 {
 		c.Loops = runtime.GOMAXPROCS(0)

@@ -81,12 +81,13 @@ def test_a_connection_that_breaks_is_done_without(cutter: Cutter, connect: Calla
 
 
 def test_the_first_connection_breaks(cutter: Cutter, connect: Callable[..., Any]) -> None:
-    cutter.limits = [(400_000, FOREVER)]
+    limits = [(400_000, FOREVER)] * 3  # the others cannot send all of it before the first breaks
+    cutter.limits = limits.copy()
     with connect(cutter.addr) as c:
         with pytest.raises(ndferry.ConnectionError):
             c.put("c", RANDOM, streams=3, chunks=(1, 1 << 16))
         assert c.closed
-    cutter.limits = [(400_000, FOREVER)]
+    cutter.limits = limits.copy()
     with connect(cutter.addr, retries=3) as c:
         assert c.put("c", RANDOM, streams=3, chunks=(1, 1 << 16)).cells == CELLS
         np.testing.assert_array_equal(c.get("c", streams=3), RANDOM)

@@ -33,10 +33,11 @@ NUMBERS: Final = (
 _PLAIN: Final = frozenset(np.dtype(name).newbyteorder(order).str for name in NUMBERS for order in ("<", ">"))
 _FIRST_FOREIGN: Final = 256  # NumPy numbers the dtypes of other packages (ml_dtypes) from here on
 _TYPESTR = re.compile(
-    r"[<>|][biufc][0-9]{1,2}|[<>][mM]8(\[[0-9]{0,10}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?|[|]S[0-9]{1,7}"
-    r"|[<>|]U[0-9]{1,6}|[|]V[0-9]{1,7}"
+    r"[<>|][biufc][0-9]{1,2}|[<>][mM]8(\[[0-9]{0,10}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?|[|]S[0-9]{1,8}"
+    r"|[<>|]U[0-9]{1,7}|[|]V[0-9]{1,7}"
 )
-_MAX_ITEM: Final = 1 << 20
+_MAX_ITEM: Final = 16 << 20
+_MAX_RAW: Final = 1 << 20  # of an element as raw_bytes, whose fill_value Zarr writes out in base64
 _MAX_FIELDS: Final = 1024
 _MAX_DEPTH: Final = 8
 
@@ -69,6 +70,8 @@ def check(dtype: DType) -> None:
     if is_plain(dtype):
         return
     advice = _refusal(dtype, 0)
+    if advice is None and _raw_bytes(stored_of(dtype)) > _MAX_RAW:
+        advice = f"over {_MAX_RAW} bytes of an element would rest as raw bytes: use fields, or an axis more"
     if advice:
         raise DTypeError(f"array: dtype {dtype!r}: {advice}")
 
@@ -99,6 +102,13 @@ def _refusal(dtype: DType, depth: int) -> str | None:
             return None
         return "not carried: send .view(np.uint8) and keep the dtype's name in attrs"
     return None if _TYPESTR.fullmatch(dtype.str) else "it is not known to this version"
+
+
+def _raw_bytes(stored: DType) -> int:
+    """How many bytes of an element rest as ``raw_bytes``."""
+    if stored.names is not None:
+        return sum(_raw_bytes(kind) for _, kind, _, _ in fields_of(stored))
+    return stored.itemsize if stored.kind == "V" and stored.num < _FIRST_FOREIGN else 0
 
 
 def fields_of(dtype: DType) -> list[tuple[str, DType, int, Any]]:
@@ -168,7 +178,7 @@ def from_json(value: Any, depth: int = 0) -> DType:
         if "base" in value:
             shape = _ints(value["shape"])
             base = from_json(value["base"], depth + 1)
-            if not shape or math.prod(shape) * base.itemsize > _MAX_ITEM:
+            if not shape or math.prod(shape) * base.itemsize > _MAX_RAW:
                 raise ValueError("a subarray has too many bytes")
             return np.dtype((base, tuple(shape)))
         dtype = _structure(value, depth)
@@ -341,8 +351,8 @@ def parse_zarr_type(value: Any, endian: str | None, depth: int = 0) -> DType:
         raise UnsupportedError(
             f"array: data type {str(value)[:80]!r} is not carried by this version: {error}"
         ) from error
-    if dtype.itemsize > _MAX_ITEM:
-        raise UnsupportedError(f"array: data type {str(value)[:80]!r}: an element has over 1 MiB")
+    if dtype.itemsize > _MAX_ITEM or _raw_bytes(dtype) > _MAX_RAW:
+        raise UnsupportedError(f"array: data type {str(value)[:80]!r}: over 16 MiB an element, or 1 MiB of raw bytes")
     if depth == 0 and endian not in ("little", "big") and zarr_endian(dtype) is not None and dtype.names is None:
         raise InvalidError(f"array: bytes codec of {str(value)[:80]} has endian {endian!r} (§5.6)")
     return _packed(dtype, ">" if endian == "big" else "<")
@@ -396,6 +406,8 @@ def fill_of(stored: DType, item: bytes) -> Any:
     >>> fill_of(np.dtype(">i2"), b"\\x01\\x00")
     256
     """
+    if stored.itemsize > _MAX_RAW:  # longer as text than a message may be
+        return None
     if stored.names is not None:
         parts = {}
         for name, kind, offset, _ in fields_of(stored):
