@@ -158,6 +158,8 @@ func newWorkerCmd(a *app) *cobra.Command {
 
 // worker is a worker process. It has a channel to its master on descriptor 3.
 func (a *app) worker(ctx context.Context) error {
+	// An interrupt at a terminal goes to all: what a second one means is for the master to say, who would otherwise see its workers die.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
 	ch, err := handover.Inherited(context.WithoutCancel(ctx), handover.WorkerConfig{Step: stepHook})
 	if err != nil {
 		return usageErrorf("worker: only a master starts one: %w", err)

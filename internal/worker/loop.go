@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,7 +34,7 @@ type loopDriver struct {
 	loop *evloop.Loop
 	done sync.WaitGroup // Run
 
-	clients  atomic.Int64  // that have said HELLO
+	placed   int           // guarded by srv.mu; connections that were given to it and are not forgotten
 	thread   ownThread     // owned by the loop's goroutine
 	beside   int           // owned by the loop's goroutine; of all connections, as in loopConn
 	entering chan struct{} // one for each connection that was accepted and not adopted
@@ -83,16 +82,17 @@ func startLoops(s *Server, n int) (*loops, error) {
 	return ls, nil
 }
 
-// least returns the loop with fewest clients that have said HELLO, each in its turn when there are several: who connects and leaves
-// again must not decide where others go. Called with srv.mu held.
-func (ls *loops) least() *loopDriver {
+// place returns the loop with fewest connections, each in its turn when there are several, for one more, which counts from now on and
+// not from its HELLO: of clients that connect at once all would go to one loop. Called with srv.mu held.
+func (ls *loops) place() *loopDriver {
 	ls.next++
 	best := ls.all[ls.next%len(ls.all)]
 	for _, d := range ls.all {
-		if d.clients.Load() < best.clients.Load() {
+		if d.placed < best.placed {
 			best = d
 		}
 	}
+	best.placed++
 	return best
 }
 

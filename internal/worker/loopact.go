@@ -226,9 +226,6 @@ func (lc *loopConn) finish() {
 	}
 	t := lc.ticket
 	lc.ticket = nil
-	if lc.greeted {
-		lc.d.clients.Add(-1)
-	}
 	if lc.ex.Idle() {
 		lc.d.srv.forget(lc, t)
 		return

@@ -106,7 +106,6 @@ func (lc *loopConn) greets() {
 		return
 	}
 	lc.greeted = true
-	lc.d.clients.Add(1)
 	lc.ticket.greeted()
 	if lc.timer != nil {
 		lc.timer.Stop()

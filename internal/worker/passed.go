@@ -94,7 +94,7 @@ func (s *Server) passed(c *handover.Conn) error {
 	meta := c.Meta
 	meta.Preread, meta.State = nil, nil
 	if len(c.State) == 0 && s.looping() {
-		lc := newLoopConn(s.loops.least(), t)
+		lc := newLoopConn(s.loops.place(), t)
 		lc.meta = &meta
 		s.conns[lc] = struct{}{}
 		s.done.Add(1)

@@ -167,7 +167,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 	}
 	if pollable(nc) && s.looping() {
 		if fd, ok := descriptor(nc); ok {
-			lc := newLoopConn(s.loops.least(), t)
+			lc := newLoopConn(s.loops.place(), t)
 			s.conns[lc] = struct{}{}
 			s.done.Add(1)
 			s.mu.Unlock()
@@ -206,6 +206,9 @@ func (s *Server) looping() bool {
 func (s *Server) forget(c driven, t *ticket) {
 	s.mu.Lock()
 	delete(s.conns, c)
+	if lc, ok := c.(*loopConn); ok {
+		lc.d.placed--
+	}
 	s.mu.Unlock()
 	t.leave()
 	s.done.Done()
