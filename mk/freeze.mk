@@ -2,7 +2,7 @@
 
 .PHONY: freeze-v1
 
-freeze-v1: ## record spec/frozen/v1 anew (only before 0.1.0), and replay it
+freeze-v1: ## record spec/frozen/v1 (refused: sealed since 0.1.0), and replay it
 	scripts/py-setup
 	go test ./internal/frozen -run '^TestRecord$$' -count 1 -update
 	go test ./internal/frozen -count 1
