@@ -2,8 +2,8 @@
 
 export CGO_ENABLED ?= 0
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -X ndferry/internal/cli.version=$(VERSION)
+COMMIT := $(shell git describe --always --dirty --exclude "*" 2>/dev/null)
+LDFLAGS := -X ndferry/internal/cli.commit=$(COMMIT)
 
 .PHONY: help build check test race fuzz demo py setup lint cross clean
 

@@ -40,7 +40,7 @@ func (f *clientFlags) context(parent context.Context) (context.Context, context.
 }
 
 func (f *clientFlags) config() client.Config {
-	cfg := client.Config{Timeout: f.timeout, Software: "ndferry " + buildVersion()}
+	cfg := client.Config{Timeout: f.timeout, Software: "ndferry " + Version}
 	if f.timeout == 0 {
 		cfg.Timeout = -1
 	}

@@ -75,7 +75,7 @@ type serverStatus struct {
 
 func statusOf(info serveInfo, s master.Status) serverStatus {
 	s.PID = info.PID
-	return serverStatus{Software: "ndferry " + buildVersion(), Store: info.Store, Listen: info.Listen, Status: s}
+	return serverStatus{Software: "ndferry " + Version, Store: info.Store, Listen: info.Listen, Status: s}
 }
 
 // age is how long ago something was, in whole seconds.

@@ -59,7 +59,7 @@ func manName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandP
 func writeMan(w io.Writer, cmd *cobra.Command) error {
 	var b strings.Builder
 	section := func(name string) { fmt.Fprintf(&b, ".SH %s\n", name) }
-	fmt.Fprintf(&b, ".TH %s 1 \"\" \"ndferry %s\"\n", strings.ToUpper(manName(cmd)), roff(buildVersion()))
+	fmt.Fprintf(&b, ".TH %s 1 \"\" \"ndferry %s\"\n", strings.ToUpper(manName(cmd)), roff(Version))
 	section("NAME")
 	fmt.Fprintf(&b, "%s \\- %s\n", roff(manName(cmd)), roff(cmd.Short))
 	section("SYNOPSIS")

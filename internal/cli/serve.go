@@ -152,7 +152,7 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	srv := worker.New(st, worker.Config{
-		Session: session.Config{Software: "ndferry " + buildVersion(), Validate: flags.validate}, Log: a.log,
+		Session: session.Config{Software: "ndferry " + Version, Validate: flags.validate}, Log: a.log,
 		Driver: flags.driver, Memory: int64(flags.budget), Conns: flags.conns,
 	})
 	info := serveInfo{Store: flags.store, PID: os.Getpid()}

@@ -9,12 +9,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set at link time: -X ndferry/internal/cli.version=v0.1.0.
-var version = ""
+// Version is that of the release. The Python package and CHANGELOG.md have the same, which a test checks.
+const Version = "0.1.0"
+
+// commit is set at link time: -X ndferry/internal/cli.commit=97b4f88.
+var commit = ""
 
 // versionInfo is the JSON of ndferry version.
 type versionInfo struct {
 	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
 	Go      string `json:"go"`
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
@@ -27,23 +31,30 @@ func newVersionCmd(a *app) *cobra.Command {
 		Example: "  ndferry version\n  ndferry version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := versionInfo{buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
+			v := versionInfo{Version, buildCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
 			return a.printResult(v, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "ndferry %s (%s, %s/%s)\n", v.Version, v.Go, v.OS, v.Arch)
+				from := ""
+				if v.Commit != "" {
+					from = v.Commit + ", "
+				}
+				_, err := fmt.Fprintf(w, "ndferry %s (%s%s, %s/%s)\n", v.Version, from, v.Go, v.OS, v.Arch)
 				return err
 			})
 		},
 	}
 }
 
-// buildVersion returns the version from the linker, else from the module,
-// which has one when it was installed by go install, else "devel".
-func buildVersion() string {
-	if version != "" {
-		return version
+// buildCommit returns the commit from the linker, else what the go command noted, else nothing.
+func buildCommit() string {
+	if commit != "" {
+		return commit
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value[:min(len(s.Value), 12)]
+			}
+		}
 	}
-	return "devel"
+	return ""
 }

@@ -190,7 +190,7 @@ func (a *app) workerServe(ctx context.Context, ch *handover.Worker, cfg *serveSt
 	}
 	defer func() { err = errors.Join(err, st.Close(), ch.Close()) }()
 	srv := worker.New(st, worker.Config{
-		Session: session.Config{Software: "ndferry " + buildVersion(), Validate: cfg.Validate}, Log: a.log,
+		Session: session.Config{Software: "ndferry " + Version, Validate: cfg.Validate}, Log: a.log,
 		Owner: cfg.Owner, Driver: cfg.Driver, Loops: cfg.Loops, Memory: cfg.Memory, PerAddress: cfg.PerAddress,
 	})
 	if err := ch.Ready(ctx); err != nil {

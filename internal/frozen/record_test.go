@@ -27,10 +27,16 @@ var (
 	python = flag.String("python", "../../.venv/bin/python", "a Python that has the package ndferry, for -update")
 )
 
-// TestRecord writes the recordings, with -update.
+// sealed is the SHA-256 of spec/frozen/v1/SHA256SUMS since 0.1.0. It never changes; another version gets a directory and a seal of its own.
+const sealed = "b587788e252881c7f021b017f2b13a09c95c3e4d87d5b3966c980c1f54fe9ed2"
+
+// TestRecord writes the recordings, with -update, of a version that is not sealed.
 func TestRecord(t *testing.T) {
 	if !*update {
 		return
+	}
+	if sealed != "" {
+		t.Fatal("version 1 is frozen since 0.1.0: what differs from it is another version, or a mistake")
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // cells are stored in the order in which they come
 	for _, dir := range []string{"conversations", "store"} {
@@ -257,6 +263,9 @@ func TestSums(t *testing.T) {
 	want, err := os.ReadFile(filepath.Join(root, "SHA256SUMS"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%x", sha256.Sum256(want)); got != sealed {
+		t.Errorf("SHA256SUMS has the SHA-256 %s, sealed was %s", got, sealed)
 	}
 	if got := sums(t); !bytes.Equal(got, want) {
 		t.Errorf("spec/frozen/v1 is not what SHA256SUMS lists; it is never changed. It has:\n%s", got)

@@ -33,6 +33,8 @@ from ndferry._receipt import Damage, Digest, Entry, Receipt, Report, Stat, Unche
 from ndferry._remote import RemoteArray
 from ndferry._zarr import register_zarr_types
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CancelledError",
     "Client",
