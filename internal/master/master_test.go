@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ndferry/fdpass/fdtest"
 )
 
 // TestMaster_roundRobin gives nine connections to three workers: three each, also after one of them was killed.
@@ -151,7 +153,9 @@ func TestMaster_stopped(t *testing.T) {
 	}
 	s := r.await("nothing is open", func(s Status) bool { return s.Workers[0].Taken == 1 && s.Workers[1].Taken == 1 })
 	before := s.Workers[0].Taken
-	syscall.Kill(s.Workers[0].PID, syscall.SIGSTOP)
+	if err := fdtest.Stop(s.Workers[0].PID); err != nil {
+		t.Fatal(err)
+	}
 	defer syscall.Kill(s.Workers[0].PID, syscall.SIGCONT)
 	var clients sync.WaitGroup
 	for i := range 10 {
