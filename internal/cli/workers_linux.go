@@ -102,12 +102,19 @@ func (a *app) serveWorkers(ctx context.Context, flags serveFlags, addrs []client
 
 // runMaster runs m until ctx ends, and says when it is ready. A second signal kills the workers and ends this process.
 func (a *app) runMaster(ctx context.Context, m *master.Master, say func() error) error {
+	signals := make(chan os.Signal, 2) // from the start: between the first and the system's own handling there is no gap
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	interrupted := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	aborted := make(chan struct{})
 	defer context.AfterFunc(ctx, func() {
-		second := make(chan os.Signal, 1)
-		signal.Notify(second, syscall.SIGINT, syscall.SIGTERM)
-		s := <-second
+		if interrupted.Err() != nil {
+			<-signals
+		}
+		s := <-signals
+		close(aborted)
 		m.Abort()
 		signal.Reset(s)
 		_ = syscall.Kill(os.Getpid(), s.(syscall.Signal))
@@ -125,7 +132,13 @@ func (a *app) runMaster(ctx context.Context, m *master.Master, say func() error)
 			return errors.Join(err, <-ended)
 		}
 	}
-	return <-ended
+	err := <-ended
+	select {
+	case <-aborted: // its workers are dead, and the signal is about to end this process
+		select {}
+	default:
+		return err
+	}
 }
 
 // startedError gives a worker's reason not to start the exit code that it said.
