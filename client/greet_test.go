@@ -1,16 +1,14 @@
+//go:build unix
+
 package client
 
 import (
 	"bytes"
 	"errors"
-	"io"
 	"net"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"ndferry/wire"
 )
@@ -53,21 +51,10 @@ func TestGreetAServerThatIsGone(t *testing.T) {
 // withPeerGone is one end of a Unix pair whose other end wrote data and closed.
 func withPeerGone(t *testing.T, data []byte) net.Conn {
 	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unix.CloseOnExec(fds[0])
-	unix.CloseOnExec(fds[1])
-	gone, ours := os.NewFile(uintptr(fds[0]), "gone"), os.NewFile(uintptr(fds[1]), "ours")
-	defer ours.Close()
-	if _, err := io.Copy(gone, bytes.NewReader(data)); err != nil {
+	ours, gone := connected(t)
+	if _, err := gone.Write(data); err != nil {
 		t.Fatal(err)
 	}
 	gone.Close()
-	nc, err := net.FileConn(ours)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return nc
+	return ours
 }
