@@ -43,7 +43,11 @@ class Stream:
 
 
 class Cutter:
-    """Leads to a Unix socket. `limits` are of the next connections: bytes from the client, bytes to it."""
+    """Leads to a Unix socket. `limits` are of the next connections: bytes from the client, bytes to it.
+
+    A connection that was cut is closed towards the client at once. The server reads all that came before the cut,
+    and nothing connects again before it has closed its end: what it keeps of the transfer is settled then.
+    """
 
     def __init__(self, path: Path, to: str) -> None:
         self.limits: list[tuple[int, int]] = []
@@ -53,7 +57,7 @@ class Cutter:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
-        self._open: list[tuple[list[socket.socket], list[threading.Thread]]] = []
+        self._open: list[_Connection] = []
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
 
@@ -61,12 +65,8 @@ class Cutter:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
-        for ends, threads in self._open:
-            _shut(ends)
-            for thread in threads:
-                thread.join()
-            for end in ends:
-                end.close()
+        for connection in self._open:
+            connection.close()
 
     def _accept(self) -> None:
         while True:
@@ -74,6 +74,8 @@ class Cutter:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            for connection in self._open:
+                connection.settle()
             far = socket.socket(socket.AF_UNIX)
             try:
                 far.connect(self._to)
@@ -81,28 +83,65 @@ class Cutter:
                 near.close()
                 far.close()
                 continue
-            out, back = self.limits.pop(0) if self.limits else (FOREVER, FOREVER)
-            streams = Stream(), Stream()
-            self.connections.append(streams)
-            threads = [
-                threading.Thread(target=self._move, args=(near, far, out, streams[0])),
-                threading.Thread(target=self._move, args=(far, near, back, streams[1])),
-            ]
-            self._open.append(([near, far], threads))
-            for thread in threads:
-                thread.start()
+            limits = self.limits.pop(0) if self.limits else (FOREVER, FOREVER)
+            connection = _Connection(near, far, limits)
+            self.connections.append(connection.streams)
+            self._open.append(connection)
+
+
+class _Connection:
+    """One connection of a client, `near`, and the server's, `far`."""
+
+    def __init__(self, near: socket.socket, far: socket.socket, limits: tuple[int, int]) -> None:
+        self.streams = Stream(), Stream()
+        self._near, self._far = near, far
+        self._cut = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._out, args=(limits[0],)),
+            threading.Thread(target=self._back, args=(limits[1],)),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def settle(self) -> None:
+        """Wait until the server is done with a connection that was cut."""
+        if self._cut.is_set():
+            for thread in self._threads:
+                thread.join()
+
+    def close(self) -> None:
+        _shut(self._near, socket.SHUT_RDWR)
+        _shut(self._far, socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._near.close()
+        self._far.close()
+
+    def _out(self, limit: int) -> None:
+        self._move(self._near, self._far, limit, self.streams[0])
+        _shut(self._near, socket.SHUT_RDWR)
+        _shut(self._far, socket.SHUT_WR)
+
+    def _back(self, limit: int) -> None:
+        self._move(self._far, self._near, limit, self.streams[1])
+        _shut(self._near, socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            while self._far.recv(1 << 16):  # so that the server can go on reading what went out
+                pass
 
     def _move(self, source: socket.socket, target: socket.socket, limit: int, stream: Stream) -> None:
         with contextlib.suppress(OSError):
-            while limit and (data := source.recv(1 << 16)):
+            while (data := source.recv(1 << 16)) and not self._cut.is_set():
                 piece = data[:limit]
                 limit -= len(piece)
+                if not limit:
+                    self._cut.set()
                 stream.passed(piece)
                 target.sendall(piece)
-        _shut([source, target])
+                if not limit:
+                    return
 
 
-def _shut(ends: list[socket.socket]) -> None:
-    for end in ends:
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+def _shut(end: socket.socket, how: int) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(how)
