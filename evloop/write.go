@@ -150,7 +150,7 @@ func (c *Conn) fail(op string, cause error) {
 	err := fmt.Errorf("evloop: %s %s: %w", op, c.peerString(), cause)
 	l.stats.Errors++
 	level := slog.LevelWarn
-	if errors.Is(cause, unix.ECONNRESET) || errors.Is(cause, unix.EPIPE) { // peers do that every day
+	if errors.Is(cause, unix.ECONNRESET) || errors.Is(cause, unix.EPIPE) || op == "read" && errors.Is(cause, io.ErrUnexpectedEOF) { // peers do that every day
 		level = slog.LevelInfo
 	}
 	l.cfg.Log.Log(l.ctx, level, "connection failed", "peer", c.peerString(), "op", op, "err", cause)

@@ -60,9 +60,9 @@ func (s *Session) Next() (a Action, ok bool) {
 	return a, true
 }
 
-// send queues a control frame.
+// send queues a control frame. HELLO is urgent because those that are would overtake it otherwise.
 func (s *Session) send(h wire.Header, message any) {
-	urgent := h.Kind == wire.Pong || h.Kind == wire.Credit || h.Kind == wire.GoAway
+	urgent := h.Kind == wire.Pong || h.Kind == wire.Credit || h.Kind == wire.GoAway || h.Kind == wire.Hello
 	s.push(Action{Do: Send, Segments: [][]byte{wire.EncodeFrame(h, message)}, Urgent: urgent, Stream: h.Stream})
 }
 

@@ -70,6 +70,7 @@ type admission struct {
 	strange int                // guarded by mu; from other hosts, that have not said HELLO
 	from    map[netip.Addr]int // guarded by mu; from other hosts
 	closed  bool               // guarded by mu
+	waiting []func()           // guarded by mu; called when there is room
 }
 
 func newAdmission(conns, perAddress int) *admission {
@@ -86,6 +87,17 @@ func (a *admission) wait() bool {
 		a.free.Wait()
 	}
 	return !a.closed
+}
+
+// roomOr tells that there is room for a connection; if not, f is called when there may be.
+func (a *admission) roomOr(f func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open < a.conns {
+		return true
+	}
+	a.waiting = append(a.waiting, f)
+	return false
 }
 
 func (a *admission) close() {
@@ -107,9 +119,15 @@ type ticket struct {
 // enter claims a place for a connection from addr, host and port or anything else for one of this host; nil when there is none.
 // At most a quarter of all places are for strangers that have not said HELLO.
 func (a *admission) enter(addr string) *ticket {
+	ap, _ := netip.ParseAddrPort(addr)
+	return a.enterFrom(ap)
+}
+
+// enterFrom is enter for an address that is parsed; the zero value is of this host.
+func (a *admission) enterFrom(peer netip.AddrPort) *ticket {
 	t := &ticket{a: a}
-	if ap, err := netip.ParseAddrPort(addr); err == nil && !ap.Addr().Unmap().IsLoopback() {
-		t.addr = ap.Addr().Unmap().WithZone("")
+	if addr := peer.Addr().Unmap(); addr.IsValid() && !addr.IsLoopback() {
+		t.addr = addr.WithZone("")
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -149,7 +167,6 @@ func (t *ticket) leave() {
 	}
 	t.greeted()
 	t.a.mu.Lock()
-	defer t.a.mu.Unlock()
 	t.a.open--
 	if t.addr.IsValid() {
 		if t.a.from[t.addr]--; t.a.from[t.addr] == 0 {
@@ -157,4 +174,10 @@ func (t *ticket) leave() {
 		}
 	}
 	t.a.free.Signal()
+	waiting := t.a.waiting
+	t.a.waiting = nil
+	t.a.mu.Unlock()
+	for _, f := range waiting {
+		f()
+	}
 }

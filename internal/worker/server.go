@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"runtime"
@@ -78,11 +79,11 @@ type Server struct {
 	cancel context.CancelFunc
 
 	mu        sync.Mutex
-	loops     *loops                    // guarded by mu; started by the first connection that they can drive
-	conns     map[driven]struct{}       // guarded by mu
-	listeners map[net.Listener]struct{} // guarded by mu
-	draining  bool                      // guarded by mu
-	done      sync.WaitGroup            // connections
+	loops     *loops                 // guarded by mu; started by the first connection that they can drive
+	conns     map[driven]struct{}    // guarded by mu
+	listeners map[io.Closer]struct{} // guarded by mu
+	draining  bool                   // guarded by mu
+	done      sync.WaitGroup         // connections
 }
 
 // driven is a connection under either driver.
@@ -93,7 +94,7 @@ type driven interface {
 
 // New returns a server over st, which stays the caller's to close, after Shutdown.
 func New(st store.Store, cfg Config) *Server {
-	s := &Server{cfg: cfg.withDefaults(), store: st, conns: map[driven]struct{}{}, listeners: map[net.Listener]struct{}{}}
+	s := &Server{cfg: cfg.withDefaults(), store: st, conns: map[driven]struct{}{}, listeners: map[io.Closer]struct{}{}}
 	s.pool.Limit(s.cfg.Memory)
 	s.unread.Limit(s.cfg.Memory / unreadShare)
 	s.admit = newAdmission(s.cfg.Conns, s.cfg.PerAddress)
@@ -104,13 +105,21 @@ func New(st store.Store, cfg Config) *Server {
 // ErrServerClosed is what Serve returns after Shutdown.
 var ErrServerClosed = errors.New("worker: server closed")
 
-// Serve accepts on ln until Shutdown, which closes it, and returns ErrServerClosed; or until ln fails.
+// Serve accepts on ln until Shutdown, which closes it, and returns ErrServerClosed; or until ln fails. On Linux a *net.TCPListener is
+// closed at once under driver loop, which accepts on a copy of its descriptor: only Shutdown ends that.
 func (s *Server) Serve(ln net.Listener) error {
 	s.mu.Lock()
 	if s.draining {
 		s.mu.Unlock()
 		ln.Close()
 		return ErrServerClosed
+	}
+	if tcp, ok := ln.(*net.TCPListener); ok && s.looping() {
+		if o, err := s.openDoor(tcp); err == nil {
+			s.listeners[o] = struct{}{}
+			s.mu.Unlock()
+			return o.serve()
+		}
 	}
 	s.listeners[ln] = struct{}{}
 	s.mu.Unlock()

@@ -21,10 +21,12 @@ type crowd struct {
 	abortNetwork     string // where connections are reset
 	abortAddress     string
 	bare             *exec.Cmd // nil: at the server
+	resets           *resetter // nil: none
 	tasks            sync.WaitGroup
-	aborted, silent  atomic.Int64
+	silent           atomic.Int64
 	mu               sync.Mutex
 	conns            []net.Conn // guarded by mu
+	over             bool       // guarded by mu; leave has closed conns
 	ended            []net.Conn // half-open
 }
 
@@ -36,10 +38,31 @@ func (l *load) gather(network, address string) (*crowd, error) {
 			return nil, err
 		}
 	}
+	if err := c.connect(l); err != nil {
+		return nil, err
+	}
+	if slow := c.conns[l.idle:]; len(slow) > 0 {
+		c.tasks.Go(func() { c.trickle(l, slow) })
+	}
+	if l.aborts > 0 {
+		var err error
+		if c.resets, err = startResetter(l, c.abortNetwork, c.abortAddress); err != nil {
+			return nil, err
+		}
+	}
+	for range l.silent {
+		c.tasks.Go(func() { c.say(l) })
+	}
+	return c, nil
+}
+
+// connect has the half-open, the idle and the slow say HELLO.
+func (c *crowd) connect(l *load) error {
 	for i := range l.half {
+		l.doing("%d of %d half-open clients have connected", i, l.half)
 		nc, err := c.greet()
 		if err != nil {
-			return nil, fmt.Errorf("half-open client %d: %w", i, err)
+			return fmt.Errorf("half-open client %d: %w", i, err)
 		}
 		nc.Write([]byte("NDF1\x01"))
 		if half, ok := nc.(interface{ CloseWrite() error }); ok {
@@ -48,22 +71,14 @@ func (l *load) gather(network, address string) (*crowd, error) {
 		c.ended = append(c.ended, nc)
 	}
 	for i := range l.idle + l.slow {
+		l.doing("%d of %d clients have connected", i, l.idle+l.slow)
 		nc, err := c.greet()
 		if err != nil {
-			return nil, fmt.Errorf("client %d: %w", i, err)
+			return fmt.Errorf("client %d: %w", i, err)
 		}
 		c.conns = append(c.conns, nc)
 	}
-	if slow := c.conns[l.idle:]; len(slow) > 0 {
-		c.tasks.Go(func() { c.trickle(l, slow) })
-	}
-	for range l.aborts {
-		c.tasks.Go(func() { c.abort(l) })
-	}
-	for range l.silent {
-		c.tasks.Go(func() { c.say(l) })
-	}
-	return c, nil
+	return nil
 }
 
 func hello() []byte {
@@ -104,23 +119,6 @@ func (c *crowd) trickle(l *load, slow []net.Conn) {
 			}
 		}
 		wait(l.ctx, time.Second)
-	}
-}
-
-// abort connects, begins a frame and resets.
-func (c *crowd) abort(l *load) {
-	for l.ctx.Err() == nil {
-		nc, err := net.Dial(c.abortNetwork, c.abortAddress)
-		if err != nil {
-			wait(l.ctx, 10*time.Millisecond)
-			continue
-		}
-		nc.Write([]byte("NDF1\x01"))
-		if t, ok := nc.(*net.TCPConn); ok {
-			t.SetLinger(0)
-		}
-		nc.Close()
-		c.aborted.Add(1)
 	}
 }
 
@@ -169,7 +167,12 @@ func (c *crowd) say(l *load) {
 		}
 		c.mu.Lock()
 		c.conns = append(c.conns, nc)
+		over := c.over
 		c.mu.Unlock()
+		if over {
+			nc.Close()
+			return
+		}
 		c.silent.Add(1)
 		io.Copy(io.Discard, nc)
 		nc.Close()
@@ -178,7 +181,11 @@ func (c *crowd) say(l *load) {
 
 // leave closes all and notes how many there were.
 func (c *crowd) leave(l *load) {
+	if c.resets != nil {
+		l.figures["aborts"] = float64(c.resets.end())
+	}
 	c.mu.Lock()
+	c.over = true
 	for _, nc := range append(c.conns, c.ended...) {
 		nc.Close()
 	}
@@ -187,9 +194,6 @@ func (c *crowd) leave(l *load) {
 	if c.bare != nil {
 		_ = c.bare.Process.Kill()
 		_ = c.bare.Wait()
-	}
-	if l.aborts > 0 {
-		l.figures["aborts"] = float64(c.aborted.Load())
 	}
 	if l.silent > 0 {
 		l.figures["silent"] = float64(c.silent.Load())

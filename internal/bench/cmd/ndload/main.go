@@ -1,5 +1,5 @@
 // Ndload is a crowd of clients for benchmarks of a server: bulk transfers, small ones, one that asks for lists, idle ones, and
-// those of every bad habit, at once. It writes one line of JSON: numbers by name.
+// those of every bad habit, at once. It ends in time or says what it waits for. It writes one line of JSON: numbers by name.
 package main
 
 import (
@@ -36,14 +36,26 @@ type load struct {
 	bare    bool
 	away    bool
 	half    int
+	rate    float64
+	hold    int
+	resets  bool
+	pinging bool
+	cell    int
 	seconds float64
+	limit   time.Duration
 
 	ctx      context.Context
 	counting atomic.Bool
 	mu       sync.Mutex
 	figures  map[string]float64 // guarded by mu
 	moved    []int64            // by bulk client, owned by it until the end
+	took     atomic.Int64       // ns of counting
+	phase    atomic.Value       // string; what is being done
+	failed   func(error)        // any goroutine
 }
+
+// doing says what the load waits for, should it not end in time.
+func (l *load) doing(format string, args ...any) { l.phase.Store(fmt.Sprintf(format, args...)) }
 
 func main() {
 	l := &load{figures: map[string]float64{}}
@@ -62,12 +74,26 @@ func main() {
 	flag.BoolVar(&l.away, "aborts-elsewhere", false, "reset connections to a process that only accepts and closes: what the resetting itself costs")
 	flag.BoolVar(&l.bare, "bare", false, "be that process")
 	flag.IntVar(&l.half, "half", 0, "clients that say HELLO, begin a request, and end their side of the connection")
+	flag.Float64Var(&l.rate, "abort-rate", 0, "resets in a second, of all together; 0 is as fast as they can")
+	flag.IntVar(&l.hold, "abort-hold", 0, "connections that they keep open, together, before they reset the oldest: a flood of connections")
+	flag.BoolVar(&l.resets, "resetter", false, "be the process of -aborts")
+	flag.BoolVar(&l.pinging, "ping", false, "one connection is never idle, with eight streams of -op and arrays of -bytes, and sends PING between them")
+	flag.IntVar(&l.cell, "cell", 4<<20, "bytes of a cell of -ping")
+	flag.DurationVar(&l.limit, "limit", 0, "give up after so long; 0 is a minute more than it should take, with 1,000 resets a second")
 	flag.Float64Var(&l.seconds, "seconds", 5, "length, after all have connected; the first fifth is not counted")
 	flag.Parse()
 	if l.bare {
 		fmt.Fprintln(os.Stderr, "ndload:", acceptAndClose())
 		os.Exit(1)
 	}
+	if l.limit == 0 {
+		l.limit = time.Minute + time.Duration((1.2*l.seconds+float64(l.total)/1000)*float64(time.Second))
+	}
+	l.doing("starting")
+	time.AfterFunc(l.limit, func() {
+		fmt.Fprintf(os.Stderr, "ndload: not done after %v: %s\n", l.limit, l.phase.Load())
+		os.Exit(1)
+	})
 	if err := l.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "ndload:", err)
 		os.Exit(1)
@@ -79,29 +105,40 @@ func (l *load) run() error {
 	if err != nil {
 		return err
 	}
+	if l.resets {
+		l.reset(a.Network, a.Address)
+		return nil
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.ctx = ctx
 	defer cancel()
 	server := serverOf(l.addr)
+	l.doing("storing the arrays")
 	if err := l.prepare(); err != nil {
 		return err
 	}
-	before := server.files()
+	before := server.quiet()
 	crowd, err := l.gather(a.Network, a.Address)
 	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
-	failed := make(chan error, l.bulk+2)
+	failed := make(chan error, 1)
+	l.failed = func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+		cancel()
+	}
 	start := func(f func() error) {
 		wg.Go(func() {
 			if err := f(); err != nil && ctx.Err() == nil {
-				failed <- err
-				cancel()
+				l.failed(err)
 			}
 		})
 	}
-	l.moved = make([]int64, l.bulk)
+	l.moved = make([]int64, max(l.bulk, 1))
 	for i := range l.bulk {
 		start(func() error { return l.transfer(i) })
 	}
@@ -114,18 +151,25 @@ func (l *load) run() error {
 	if l.small {
 		start(l.tiny)
 	}
+	if l.pinging {
+		start(func() error { return l.saturate(a.Network, a.Address) })
+	}
 	length := time.Duration(l.seconds * float64(time.Second))
 	wait(ctx, length/5)
 	l.counting.Store(true)
 	began := time.Now()
 	wait(ctx, length)
-	for ctx.Err() == nil && l.aborts > 0 && crowd.aborted.Load() < l.total {
+	for ctx.Err() == nil && crowd.resets != nil && crowd.resets.count.Load() < l.total {
+		l.doing("%d of %d connections were reset", crowd.resets.count.Load(), l.total)
 		wait(ctx, 10*time.Millisecond)
 	}
 	l.counting.Store(false)
-	took := time.Since(began).Seconds()
+	l.took.Store(int64(time.Since(began)))
+	took := time.Duration(l.took.Load()).Seconds()
 	cancel()
+	l.doing("the transfers end")
 	wg.Wait()
+	l.doing("the crowd leaves")
 	crowd.leave(l)
 	select {
 	case err := <-failed:
@@ -133,7 +177,9 @@ func (l *load) run() error {
 	default:
 	}
 	l.sum(took)
+	l.figures["counted_s"] = took
 	if before > 0 {
+		l.doing("the server gives descriptors back")
 		l.figures["files_left"] = float64(server.settled(before) - before)
 	}
 	return json.MarshalWrite(os.Stdout, l.figures, json.Deterministic(true))
@@ -197,8 +243,17 @@ func (l *load) prepare() error {
 	if l.small {
 		sizes["tiny"] = 4 << 10
 	}
+	if l.pinging {
+		for i := range pingStreams {
+			sizes[bulkName(i)] = max(l.bytes/l.cell, 1) * l.cell
+		}
+	}
 	for name, n := range sizes {
-		if _, err := c.Put(context.Background(), name, l.array(n), client.PutOptions{}); err != nil {
+		opts := client.PutOptions{}
+		if l.pinging {
+			opts.Cell = array.Shape{min(l.cell, n)}
+		}
+		if _, err := c.Put(context.Background(), name, l.array(n), opts); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -27,8 +28,8 @@ func serverOf(addr string) server {
 	return ""
 }
 
-// files is how many descriptors the server has open.
-func (s server) files() int {
+// files is how many descriptors the server has open, but for arrays in memory: a store keeps some of these for the next.
+func (s server) files() (n int) {
 	if s == "" {
 		return 0
 	}
@@ -36,7 +37,23 @@ func (s server) files() int {
 	if err != nil {
 		return 0
 	}
-	return len(list)
+	for _, e := range list {
+		to, err := os.Readlink(filepath.Join(string(s), "fd", e.Name()))
+		if err == nil && !strings.HasPrefix(to, "/memfd:") {
+			n++
+		}
+	}
+	return n
+}
+
+// quiet is files when nobody is connected any more: the least of some time.
+func (s server) quiet() int {
+	n := s.files()
+	for range 20 {
+		time.Sleep(10 * time.Millisecond)
+		n = min(n, s.files())
+	}
+	return n
 }
 
 // settled is files when it is back at before, or after 20 s.
