@@ -4,7 +4,7 @@ SERVER_STORE ?= mem:
 NDSERVE := bin/ndbench serve -store $(SERVER_STORE)
 BULK := -bulk 8 -bytes 33554432 -seconds 2.5 -list
 
-.PHONY: bench-server bench-server-crowds bench-server-aborts bench-server-slow bench-server-tools
+.PHONY: bench-server bench-server-crowds bench-server-resets bench-server-aborts bench-server-ping bench-server-detach bench-server-slow bench-server-tools
 
 bench-server-tools: build
 	go build -o bin/ ./internal/bench/cmd/ndbench ./internal/bench/cmd/ndload
@@ -16,11 +16,32 @@ bench-server: bench-server-tools ## the loop beside the goroutine driver, some f
 	$(NDSERVE) -load "-small -seconds 2"
 	$(NDSERVE) -load "$(BULK)"
 
-bench-server-crowds: bench-server-tools ## eight transfers beside idle, slow, half-open and silent clients and resets
-	$(NDSERVE) -drivers loop -load "$(BULK)" -crowds "-idle 5000,-slow 5000,-half 5000,-silent 2000,-aborts 8,-aborts 8 -aborts-elsewhere"
+# Each crowd by itself beside eight transfers alone, in turns; a run that does not end in time says what it waits for. Under a minute each.
+CROWDS := $(NDSERVE) -drivers loop -load "$(BULK)" -crowds
 
-bench-server-aborts: bench-server-tools ## eight transfers beside 1,000,000 connections that are reset, in five rounds
-	$(NDSERVE) -drivers loop -load "$(BULK)" -crowds "-aborts 8 -abort-total 200000"
+bench-server-crowds: bench-server-tools ## eight transfers beside idle, slow, half-open and silent clients, four minutes
+	$(CROWDS) "-idle 5000"
+	$(CROWDS) "-slow 5000"
+	$(CROWDS) "-half 5000"
+	$(CROWDS) "-silent 2000"
 
-bench-server-slow: ## 64 senders to a store that takes 1 MB/s, under both drivers, two minutes
-	go test ./internal/worker -run '^TestGateFairness$$' -count 1 -v -store-rate 1000000 | grep -v level=
+bench-server-resets: bench-server-tools ## eight transfers beside clients that reset or keep connecting, two minutes
+	$(CROWDS) "-aborts 8 -abort-rate 6600,-aborts 8 -abort-rate 6600 -aborts-elsewhere"
+	$(CROWDS) "-aborts 8,-aborts 8 -abort-hold 5000"
+
+bench-server-aborts: bench-server-tools ## eight transfers beside 1,020,000 connections that are reset, in six rounds, three minutes
+	$(CROWDS) "-aborts 8 -abort-total 170000"
+
+bench-server-ping: bench-server-tools ## PING on a connection that is never idle, in times of a cell; then with what the kernel queues bounded to 1 MiB, which takes root
+	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 1" || exit 1; done; done
+	unshare -n sh -ec 'ip link set lo up; echo "4096 131072 1048576" >/proc/sys/net/ipv4/tcp_rmem; echo "4096 16384 1048576" >/proc/sys/net/ipv4/tcp_wmem; \
+	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 1"; done; done'
+
+bench-server-detach: ## payloads read on the loop beside payloads that leave it for a blocking reader
+	go test ./evloop -run '^$$' -bench Detach -benchtime 2x -count 4
+
+SLOW := go test -tags gate ./internal/worker -run '^TestGateFairness$$' -count 1 -v -store-rate 1000000 -store-cell 65536 -store-wait 10s
+
+bench-server-slow: ## 64 senders to a store that takes 1 MB/s, then 8, under both drivers, three minutes
+	$(SLOW) -store-cells 12 | grep -v level=
+	$(SLOW) -store-cells 64 -store-clients 8 | grep -v level=

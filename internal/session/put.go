@@ -166,6 +166,9 @@ func (s *Session) onChunk(h wire.Header) Payload {
 		if memory == nil {
 			return Payload{Verdict: Wait, Full: true}
 		}
+		if s.outstanding == s.owed {
+			s.told = s.cfg.Now()
+		}
 		s.outstanding += wire.Cost(h.Raw)
 		s.cell, s.lent = memory, lent
 		return Payload{Memory: memory}

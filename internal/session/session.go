@@ -9,11 +9,12 @@ import (
 
 // Config is what a Session is made with. The zero value works.
 type Config struct {
-	Software  string        // named in HELLO
-	Window    uint64        // raw bytes of cells that the peer may have outstanding; default and least 32 MiB
-	ReadAhead int           // cells read for a GET before the peer took them; default 3
-	Handshake time.Duration // time to the peer's HELLO; default 5 s
-	Validate  string        // of compressed cells, for the Executor: ValidateFull (default) or ValidateHeader
+	Software  string           // named in HELLO
+	Window    uint64           // raw bytes of cells that the peer may have outstanding; default and least 32 MiB
+	ReadAhead int              // cells read for a GET before the peer took them; default 3
+	Handshake time.Duration    // time to the peer's HELLO; default 5 s
+	Validate  string           // of compressed cells, for the Executor: ValidateFull (default) or ValidateHeader
+	Now       func() time.Time // default time.Now
 
 	// Checkpoint, for the Executor, is how many bytes of a resumable PUT may be lost with the server: half are made durable as they come, and as
 	// much is under way at most; default 64 MiB.
@@ -24,6 +25,7 @@ type Config struct {
 const (
 	defaultWindow = 32 << 20
 	grantStep     = 4 << 20
+	grantPause    = 5 * time.Second
 )
 
 func (c Config) withDefaults() Config {
@@ -35,6 +37,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Handshake <= 0 {
 		c.Handshake = 5 * time.Second
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Software == "" {
 		c.Software = "ndferry"
@@ -76,9 +81,10 @@ type Session struct {
 	tokens   map[uint64]sent // sent cells whose memory is still lent to the driver
 	token    uint64
 
-	outstanding uint64 // credit that the peer has used and that was not granted again
-	owed        uint64 // part of it whose memory is free
-	credit      uint64 // what we may still send
+	outstanding uint64    // credit that the peer has used and that was not granted again
+	owed        uint64    // part of it whose memory is free
+	told        time.Time // of the last grant, or when the first cell came after all were done
+	credit      uint64    // what we may still send
 
 	header  wire.Header // the frame whose payload is being read
 	control []byte      // its memory, of a control frame
@@ -100,8 +106,9 @@ func New(cfg Config, mem Memory, now time.Time) *Session {
 }
 
 func newSession(cfg Config, mem Memory) *Session {
+	cfg = cfg.withDefaults()
 	return &Session{
-		cfg: cfg.withDefaults(), mem: mem,
+		cfg: cfg, mem: mem, told: cfg.Now(),
 		puts: map[uint32]*put{}, gets: map[uint32]*get{}, calls: map[uint32]*call{},
 		ops: map[uint64]Operation{}, tokens: map[uint64]sent{},
 	}
@@ -343,14 +350,17 @@ func (s *Session) onCredit(h wire.Header) Payload {
 	return Payload{}
 }
 
-// grant gives back the credit of a cell of n raw bytes whose memory is free.
+// grant gives back the credit of a cell of n raw bytes whose memory is free: when it is much, or when the peer has heard of no progress for
+// a while, so that it knows a slow store from a server that is gone.
 func (s *Session) grant(n uint32) {
 	s.owed += wire.Cost(n)
-	if s.owed >= grantStep && !s.closed {
-		s.send(wire.Header{Kind: wire.Credit, Index: s.owed}, nil)
-		s.outstanding -= s.owed
-		s.owed = 0
+	if s.closed || s.owed < grantStep && s.cfg.Now().Sub(s.told) < grantPause {
+		return
 	}
+	s.send(wire.Header{Kind: wire.Credit, Index: s.owed}, nil)
+	s.outstanding -= s.owed
+	s.owed = 0
+	s.told = s.cfg.Now()
 }
 
 func (s *Session) onCancel(h wire.Header) Payload {

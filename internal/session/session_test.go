@@ -31,15 +31,16 @@ type rig struct {
 	ops   []Operation // submitted, not run
 	sent  []uint64    // tokens of sends that are not finished
 	out   []byte      // what the peer received
+	now   time.Time
 	ended bool
 }
 
 var start = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func newRig(t *testing.T, st store.Store) *rig {
-	r := &rig{t: t, store: st}
+	r := &rig{t: t, store: st, now: start}
 	r.ex = NewExecutor(context.Background(), st, &r.pool)
-	r.ses = New(Config{Software: "rig"}, r.ex, start)
+	r.ses = New(Config{Software: "rig", Now: func() time.Time { return r.now }}, r.ex, start)
 	r.fetch()
 	t.Cleanup(func() { r.ex.Close() })
 	return r

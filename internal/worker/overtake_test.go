@@ -5,21 +5,29 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
 	"ndferry/array"
 	"ndferry/client"
+	"ndferry/store"
 	"ndferry/store/mem"
 	"ndferry/wire"
 )
 
-// TestGateOvertake asks for an array and does not read: when the socket is full it sends PING. The PONG must come before
+// TestGateOvertake asks for arrays and does not read: when the socket is full it sends PING. The PONG must come before
 // the second cell that was not yet on its way: behind what the kernel holds and the one cell that is being sent.
-func TestGateOvertake(t *testing.T) { eachDriver(t, overtake) }
+func TestGateOvertake(t *testing.T) {
+	eachDriver(t, func(t *testing.T, driver string) {
+		overtake(t, driver, 1, 1<<20)
+		overtake(t, driver, 8, 4<<20)
+		overtake(t, driver, 8, wire.MaxCell)
+	})
+}
 
-func overtake(t *testing.T, driver string) {
-	const cell, cells = 1 << 20, 32
+func overtake(t *testing.T, driver string, streams, cell int) {
+	cells := max(32<<20/cell/streams, 3)
 	st := mem.New(mem.Config{})
 	srv, addr := serve(t, st, Config{Driver: driver})
 	data := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{cells * cell}, Data: varied(cells * cell)}
@@ -29,7 +37,9 @@ func overtake(t *testing.T, driver string) {
 	near, far := sockets(t)
 	srv.ServeConn(far)
 	p := newPeer(t, near)
-	p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Get, Flags: wire.Critical, Stream: 1}, wire.Encode(wire.GetMessage{Name: "big"})))
+	for i := range streams {
+		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Get, Flags: wire.Critical, Stream: uint32(i + 1)}, wire.Encode(wire.GetMessage{Name: "big"})))
+	}
 	one := make([]byte, 1)
 	if _, err := io.ReadFull(near, one); err != nil { // the answer has begun
 		t.Fatal(err)
@@ -51,8 +61,87 @@ func overtake(t *testing.T, driver string) {
 		}
 		break
 	}
+	t.Logf("%d streams of cells of %d bytes: %d cells came before the PONG", streams, cell, seen)
 	if seen > 2 {
 		t.Errorf("%d cells came before the PONG", seen)
+	}
+}
+
+// heldStore is a store whose writes wait until they may.
+type heldStore struct {
+	store.Store
+	open chan struct{}
+}
+
+// Instant implements store.Store.
+func (s *heldStore) Instant() bool { return false }
+
+// Begin implements store.Store.
+func (s *heldStore) Begin(ctx context.Context, spec store.Spec) (store.Upload, *store.Receipt, error) {
+	u, r, err := s.Store.Begin(ctx, spec)
+	if u != nil {
+		u = heldUpload{u, s.open}
+	}
+	return u, r, err
+}
+
+type heldUpload struct {
+	store.Upload
+	open chan struct{}
+}
+
+// Write implements store.Upload.
+func (u heldUpload) Write(ctx context.Context, c store.Cell, data []byte) error {
+	<-u.open
+	return u.Upload.Write(ctx, c, data)
+}
+
+// TestGatePingAmongPuts sends PING behind cells of eight PUTs that the store does not take yet, and only the beginning of the next cell behind
+// it: the PONG comes, for it waits neither for the store nor for what comes after it.
+func TestGatePingAmongPuts(t *testing.T) { eachDriver(t, pingAmongPuts) }
+
+func pingAmongPuts(t *testing.T, driver string) {
+	const streams, cell = 8, 1 << 20
+	held := &heldStore{mem.New(mem.Config{}), make(chan struct{})}
+	srv, _ := serve(t, held, Config{Driver: driver})
+	release := sync.OnceFunc(func() { close(held.open) })
+	defer release()
+	near, far := sockets(t)
+	srv.ServeConn(far)
+	p := newPeer(t, near)
+	meta := array.Meta{Shape: array.Shape{2 * cell}, DType: dtype(t, "|u1"), Cell: array.Shape{cell}, DimNames: array.DefaultDimNames("a", 1)}
+	text, err := meta.AppendWire(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := varied(cell)
+	chunk := func(stream uint32, i uint64) []byte {
+		return wire.AppendFrame(nil, wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: stream, Index: i, Raw: cell}, data)
+	}
+	for i := range uint32(streams) {
+		m := wire.PutMessage{Name: fmt.Sprint("a/", i), ID: wire.ID{byte(i) + 1}, Array: text, NumPy: []byte(`"|u1"`)}
+		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Put, Flags: wire.Critical, Stream: i + 1}, wire.Encode(m)), chunk(i+1, 0))
+	}
+	for i := range uint32(streams) { // each begins inside of the cell before
+		next := chunk(i+1, 1)
+		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Ping, Index: uint64(i)}, nil), next[:cell/2])
+		if f := p.next(); f.Kind != wire.Pong || f.Index != uint64(i) {
+			t.Fatalf("PING %d behind %d cells was answered with %v %s", i, streams+i, f.Kind, f.Payload)
+		}
+		p.send(next[cell/2:])
+	}
+	release()
+	for i := range uint32(streams) {
+		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: i + 1, Index: 2}, nil))
+	}
+	for got := 0; got < streams; {
+		switch f := p.next(); f.Kind {
+		case wire.Receipt:
+			got++
+		case wire.Credit:
+		default:
+			t.Fatalf("got %v %s, want RECEIPT", f.Kind, f.Payload)
+		}
 	}
 }
 

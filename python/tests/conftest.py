@@ -137,6 +137,8 @@ class Server:
     def start(self) -> None:
         """Start, and wait for the line that says it is ready."""
         command = [str(self.binary), "serve", "--store", self.url, "--listen", self.addr, "--control", "none"]
+        if driver := os.environ.get("NDFERRY_DRIVER"):
+            command += ["--driver", driver]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True

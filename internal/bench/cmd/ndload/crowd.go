@@ -182,7 +182,8 @@ func (c *crowd) say(l *load) {
 // leave closes all and notes how many there were.
 func (c *crowd) leave(l *load) {
 	if c.resets != nil {
-		l.figures["aborts"] = float64(c.resets.end())
+		n, cpu := c.resets.end()
+		l.figures["aborts"], l.figures["aborts_cpu_s"] = float64(n), cpu.Seconds()
 	}
 	c.mu.Lock()
 	c.over = true

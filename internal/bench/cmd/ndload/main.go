@@ -106,8 +106,7 @@ func (l *load) run() error {
 		return err
 	}
 	if l.resets {
-		l.reset(a.Network, a.Address)
-		return nil
+		return l.reset(a.Network, a.Address)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.ctx = ctx

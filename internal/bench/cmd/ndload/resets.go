@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -51,19 +52,23 @@ func startResetter(l *load, network, address string) (*resetter, error) {
 	return r, nil
 }
 
-// end returns how many connections were reset.
-func (r *resetter) end() int64 {
+// end returns how many connections were reset, and the processor time that it took.
+func (r *resetter) end() (n int64, cpu time.Duration) {
 	r.stdin.Close()
 	<-r.done
 	_ = r.cmd.Wait()
-	return r.count.Load()
+	return r.count.Load(), r.cmd.ProcessState.UserTime() + r.cmd.ProcessState.SystemTime()
 }
 
 // reset is that process: it writes how many there were, until its input ends.
-func (l *load) reset(network, address string) {
+func (l *load) reset(network, address string) error {
+	to, err := sockaddr(network, address)
+	if err != nil {
+		return err
+	}
 	var count atomic.Int64
 	for range l.aborts {
-		go l.abort(network, address, &count)
+		go l.abort(to, &count)
 	}
 	over := make(chan struct{})
 	go func() {
@@ -74,38 +79,70 @@ func (l *load) reset(network, address string) {
 		select {
 		case <-over:
 			fmt.Println(count.Load())
-			return
+			return nil
 		case <-time.After(20 * time.Millisecond):
 			fmt.Println(count.Load())
 		}
 	}
 }
 
-// abort connects, begins a frame and resets, at once or when it holds as many as it may.
-func (l *load) abort(network, address string, count *atomic.Int64) {
-	held := make([]net.Conn, l.hold/l.aborts) // the oldest is the next
+// abort connects, begins a frame and resets, at once or when it holds as many as it may: with few and plain system calls, so that what is
+// measured is the server and not this.
+func (l *load) abort(to syscall.Sockaddr, count *atomic.Int64) {
+	held := make([]int, l.hold/l.aborts) // descriptors; the oldest is the next
+	for i := range held {
+		held[i] = -1
+	}
 	next := time.Now()
 	for i := 0; ; i++ {
 		if l.rate > 0 {
 			next = next.Add(time.Duration(float64(l.aborts) / l.rate * float64(time.Second)))
 			time.Sleep(time.Until(next))
 		}
-		nc, err := net.Dial(network, address)
+		fd, err := connectTo(to)
 		if err != nil {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		nc.Write([]byte("NDF1\x01"))
 		if len(held) > 0 {
 			k := i % len(held)
-			if nc, held[k] = held[k], nc; nc == nil {
+			if fd, held[k] = held[k], fd; fd < 0 {
 				continue
 			}
 		}
-		if t, ok := nc.(*net.TCPConn); ok {
-			t.SetLinger(0)
-		}
-		nc.Close()
+		_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+		_ = syscall.Close(fd)
 		count.Add(1)
 	}
+}
+
+// connectTo connects and begins a frame.
+func connectTo(to syscall.Sockaddr) (int, error) {
+	family := syscall.AF_INET
+	if _, ok := to.(*syscall.SockaddrUnix); ok {
+		family = syscall.AF_UNIX
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err = syscall.Connect(fd, to); err == nil {
+		_, err = syscall.Write(fd, []byte("NDF1\x01"))
+	}
+	if err != nil {
+		_ = syscall.Close(fd)
+	}
+	return fd, err
+}
+
+// sockaddr is an address in the form that connectTo takes.
+func sockaddr(network, address string) (syscall.Sockaddr, error) {
+	if network == "unix" {
+		return &syscall.SockaddrUnix{Name: address}, nil
+	}
+	a, err := net.ResolveTCPAddr("tcp4", address)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())}, nil
 }
