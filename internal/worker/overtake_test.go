@@ -120,7 +120,10 @@ func pingAmongPuts(t *testing.T, driver string) {
 	}
 	for i := range uint32(streams) {
 		m := wire.PutMessage{Name: fmt.Sprint("a/", i), ID: wire.ID{byte(i) + 1}, Array: text, NumPy: []byte(`"|u1"`)}
-		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Put, Flags: wire.Critical, Stream: i + 1}, wire.Encode(m)), chunk(i+1, 0))
+		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Put, Flags: wire.Critical, Stream: i + 1}, wire.Encode(m)))
+	}
+	for i := range uint32(streams) {
+		p.send(chunk(i+1, 0))
 	}
 	for i := range uint32(streams) { // each begins inside of the cell before
 		next := chunk(i+1, 1)
