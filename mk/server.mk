@@ -29,8 +29,10 @@ bench-server-resets: bench-server-tools ## eight transfers beside clients that r
 	$(CROWDS) "-aborts 8 -abort-rate 6600,-aborts 8 -abort-rate 6600 -aborts-elsewhere"
 	$(CROWDS) "-aborts 8,-aborts 8 -abort-hold 5000"
 
-bench-server-aborts: bench-server-tools ## eight transfers beside 1,020,000 connections that are reset, in six rounds, three minutes
-	$(CROWDS) "-aborts 8 -abort-total 170000"
+bench-server-aborts: bench-server-tools ## eight transfers alone, beside 1,000,000 connections that are reset, and alone; three minutes
+	sh -ec 'bin/ndferry serve --store $(SERVER_STORE) --listen tcp://127.0.0.1:20597 --workers 0 >/dev/null & s=$$!; trap "kill $$s" EXIT; sleep 1; \
+	for x in "-seconds 5" "-seconds 2 -aborts 8 -abort-total 1000000 -limit 5m" "-seconds 5"; do \
+	bin/ndload -addr tcp://127.0.0.1:20597 -bulk 8 -bytes 33554432 -list $$x; echo; grep VmHWM /proc/$$s/status; done'
 
 bench-server-ping: bench-server-tools ## PING on a connection that is never idle, in times of a cell; then with what the kernel queues bounded to 1 MiB, which takes root
 	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 1" || exit 1; done; done

@@ -25,14 +25,14 @@ type saturated struct {
 
 	writing sync.Mutex // held for a frame
 
+	said   wire.Decoder // of the server; of one that puts
+	credit uint64       // of one that puts
+
 	mu     sync.Mutex
-	more   *sync.Cond // on mu; credit came, or the end
-	err    error      // guarded by mu
-	credit uint64     // guarded by mu
-	ended  int        // guarded by mu; cells of which the last byte was taken, or given to the kernel
-	asked  time.Time  // guarded by mu; of the PING that is not answered; zero: none
-	before int        // guarded by mu; ended, then
-	number uint64     // guarded by mu; of PINGs
+	ended  int       // guarded by mu; cells of which the last byte was taken, or given to the kernel
+	asked  time.Time // guarded by mu; of the PING that is not answered; zero: none
+	before int       // guarded by mu; ended, then
+	number uint64    // guarded by mu; of PINGs
 	times  []time.Duration
 	cells  []int // that ended between PING and PONG
 
@@ -47,7 +47,6 @@ const (
 // saturate keeps such a connection busy and notes what a PING takes, in times of a cell.
 func (l *load) saturate(network, address string) error {
 	s := &saturated{l: l, cell: l.cell, per: max(l.bytes/l.cell, 1)}
-	s.more = sync.NewCond(&s.mu)
 	nc, err := net.Dial(network, address)
 	if err != nil {
 		return err
@@ -61,35 +60,25 @@ func (l *load) saturate(network, address string) error {
 	go func() {
 		<-l.ctx.Done()
 		close(stop)
-		s.fail(l.ctx.Err())
+		_ = syscall.Shutdown(int(s.nc.Fd()), syscall.SHUT_RDWR) // ends who reads or writes
 	}()
 	if _, err := s.nc.Write(hello()); err != nil {
 		return err
 	}
 	if l.op == "put" {
-		go func() { s.fail(s.puts()) }()
+		err = s.puts()
 	} else {
 		for i := range pingStreams {
 			s.get(uint32(i + 1))
 		}
 		go s.pings(stop)
+		err = s.read()
 	}
-	err = s.read()
 	if l.ctx.Err() != nil {
 		err = nil
 	}
 	s.sum()
 	return err
-}
-
-func (s *saturated) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = err
-	}
-	s.more.Broadcast()
-	_ = syscall.Shutdown(int(s.nc.Fd()), syscall.SHUT_RDWR) // ends who reads or writes
 }
 
 func (s *saturated) write(parts ...[]byte) error {
@@ -154,27 +143,65 @@ func (s *saturated) read() error {
 		if _, err := io.ReadFull(s.nc, buf[:n]); err != nil {
 			return err
 		}
-		switch h.Kind {
-		case wire.Fail:
-			return fmt.Errorf("the server says: %s", buf[:h.Length])
-		case wire.Chunk:
-			s.took()
-		case wire.Pong:
-			s.answered()
-		case wire.Hello:
-			var m wire.HelloMessage
-			if err := wire.Decode(buf[:h.Length], &m); err != nil {
-				return err
-			}
-			s.grant(m.Credit)
-		case wire.Credit:
-			s.grant(h.Index)
-		case wire.Done:
+		if err := s.heard(h, buf[:h.Length]); err != nil {
+			return err
+		}
+		if h.Kind == wire.Done {
 			next++
 			s.get(next)
 		}
 		head = buf[n : n+wire.HeaderSize]
 		if _, err := io.ReadFull(s.nc, head); err != nil {
+			return err
+		}
+	}
+}
+
+// heard takes a frame of the server.
+func (s *saturated) heard(h wire.Header, payload []byte) error {
+	switch h.Kind {
+	case wire.Fail:
+		return fmt.Errorf("the server says: %s", payload)
+	case wire.Chunk:
+		s.took()
+	case wire.Pong:
+		s.answered()
+	case wire.Hello:
+		var m wire.HelloMessage
+		if err := wire.Decode(payload, &m); err != nil {
+			return err
+		}
+		s.credit += m.Credit
+	case wire.Credit:
+		s.credit += h.Index
+	}
+	return nil
+}
+
+// listen takes what the server has said to one that puts; with wait it waits for something. Who puts also listens, between two pieces: on a
+// machine whose processors are all busy another thread would wait for its turn longer than for the answer.
+func (s *saturated) listen(wait bool) error {
+	flags := syscall.MSG_DONTWAIT
+	if wait {
+		flags = 0
+	}
+	buf := make([]byte, 64<<10)
+	n, _, err := syscall.Recvfrom(int(s.nc.Fd()), buf, flags)
+	switch {
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		return nil
+	case err != nil:
+		return err
+	case n == 0:
+		return io.ErrUnexpectedEOF
+	}
+	s.said.Feed(buf[:n])
+	for {
+		f, ok, err := s.said.Next()
+		if err != nil || !ok {
+			return err
+		}
+		if err := s.heard(f.Header, f.Payload); err != nil {
 			return err
 		}
 	}
@@ -197,24 +224,6 @@ func (s *saturated) answered() {
 		s.cells = append(s.cells, s.ended-s.before)
 	}
 	s.asked = time.Time{}
-}
-
-func (s *saturated) grant(n uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.credit += n
-	s.more.Broadcast()
-}
-
-// spend waits for the credit of a cell.
-func (s *saturated) spend() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.credit < wire.Cost(uint32(s.cell)) && s.err == nil {
-		s.more.Wait()
-	}
-	s.credit -= wire.Cost(uint32(s.cell))
-	return s.err
 }
 
 // puts sends cells of eight arrays in turn, and the next array for each that is complete.
@@ -250,11 +259,25 @@ func (s *saturated) puts() error {
 				return err
 			}
 		}
-		if err := s.spend(); err != nil {
+		for s.credit < wire.Cost(uint32(s.cell)) {
+			if err := s.listen(true); err != nil {
+				return err
+			}
+		}
+		s.credit -= wire.Cost(uint32(s.cell))
+		h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: streams[k], Index: uint64(cell), Raw: uint32(s.cell), Length: uint32(s.cell)}
+		if err := s.write(wire.AppendHeader(nil, h)); err != nil {
 			return err
 		}
-		h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: streams[k], Index: uint64(cell), Raw: uint32(s.cell), Length: uint32(s.cell)}
-		if err := s.write(wire.AppendHeader(nil, h), data, trailer); err != nil {
+		for piece := range slices.Chunk(data, 256<<10) {
+			if err := s.write(piece); err != nil {
+				return err
+			}
+			if err := s.listen(false); err != nil {
+				return err
+			}
+		}
+		if err := s.write(trailer); err != nil {
 			return err
 		}
 		s.took()
