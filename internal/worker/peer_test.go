@@ -18,6 +18,7 @@ type peer struct {
 	nc    net.Conn
 	d     wire.Decoder
 	first *wire.Frame // read already
+	buf   []byte
 }
 
 // newPeer says HELLO and takes the server's.
@@ -50,7 +51,9 @@ func (p *peer) next() wire.Frame {
 		p.first = nil
 		return *f
 	}
-	buf := make([]byte, 4096)
+	if p.buf == nil {
+		p.buf = make([]byte, 256<<10)
+	}
 	for {
 		f, ok, err := p.d.Next()
 		if err != nil {
@@ -59,14 +62,14 @@ func (p *peer) next() wire.Frame {
 		if ok {
 			return f
 		}
-		n, err := p.nc.Read(buf)
+		n, err := p.nc.Read(p.buf)
 		if err != nil {
 			if errors.Is(err, io.EOF) && p.d.Buffered() == 0 {
 				return wire.Frame{}
 			}
 			p.t.Fatalf("receive: %v with %d bytes of a frame", err, p.d.Buffered())
 		}
-		p.d.Feed(buf[:n])
+		p.d.Feed(p.buf[:n])
 	}
 }
 
