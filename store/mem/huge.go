@@ -44,11 +44,15 @@ func (r *region) ready(from, to int) {
 		} else if start.Sub(began) > longReady {
 			continue
 		}
-		if err := makeHuge(r.mem[i*hugePage:][:hugePage]); err != nil || time.Since(start) > slowPage {
-			h.missed = min(h.missed+1, maxLeft)
-			h.skip = 1<<h.missed - 1
-		} else {
+		err := makeHuge(r.mem[i*hugePage:][:hugePage])
+		took := time.Since(start)
+		if err == nil && took <= slowPage {
 			h.missed = 0
+			continue
 		}
+		if h.missed++; h.missed > maxLeft || took > 10*slowPage {
+			h.missed = maxLeft
+		}
+		h.skip = 1<<h.missed - 1
 	}
 }
