@@ -92,26 +92,6 @@ func TestPutGoesOn(t *testing.T) {
 	if err := os.WriteFile(file, text, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	start := func() (stop func()) {
-		st, err := dir.Open(filepath.Join(tmp, "store"), dir.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ln, err := net.Listen("unix", socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv := worker.New(st, worker.Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
-		go srv.Serve(ln)
-		return func() {
-			if err := srv.Shutdown(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if err := st.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	}
 	env := func(key string) (string, bool) {
 		if key == "XDG_STATE_HOME" {
 			return filepath.Join(tmp, "state"), true
@@ -138,7 +118,7 @@ func TestPutGoesOn(t *testing.T) {
 		{name: "a leaf differs", flag: "--resume=auto", leaf: true, most: size*3/2 + 2<<20}, // it is found while what is missing is sent
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			stop := start()
+			stop := serveAgain(t, filepath.Join(tmp, "store"), socket)
 			l := newLine(t, socket, size/2)
 			stored := fmt.Sprint("a", i)
 			put := func(more ...string) (int, string) {
@@ -153,7 +133,7 @@ func TestPutGoesOn(t *testing.T) {
 				t.Fatalf("a put over a line that broke: exit code %d, %s", code, said)
 			}
 			stop()
-			defer start()()
+			defer serveAgain(t, filepath.Join(tmp, "store"), socket)()
 			if c.change {
 				change(t, file, text, c.secret)
 			}
@@ -189,6 +169,29 @@ func TestPutGoesOn(t *testing.T) {
 				t.Errorf("remembered after the end: %v, error %v", left, err)
 			}
 		})
+	}
+}
+
+// serveAgain serves a directory on a Unix socket until stop.
+func serveAgain(t *testing.T, store, socket string) (stop func()) {
+	t.Helper()
+	st, err := dir.Open(store, dir.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := worker.New(st, worker.Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	go srv.Serve(ln)
+	return func() {
+		if err := srv.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
