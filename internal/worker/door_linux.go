@@ -58,6 +58,7 @@ func (s *Server) openDoor(ln *net.TCPListener) (*door, error) {
 // serve accepts until the door is closed or the listener fails.
 func (o *door) serve() error {
 	if err := o.d.loop.Post(o.open); err != nil {
+		_ = unix.Close(o.fd)
 		return ErrServerClosed
 	}
 	return <-o.ended
