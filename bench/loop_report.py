@@ -62,10 +62,15 @@ def table(row: Row) -> list[str]:
     return [*lines, ""]
 
 
-def ratio(row: Row, figure: str, peer: str, low: float = 0, high: float = math.inf) -> str:
+def ratio(row: Row, figure: str, peer: str, low: float = 0, high: float = math.inf, ours: str = "evloop") -> str:
     """Return ours over the peer's, bold outside low to high."""
-    value = med(row["evloop"], figure) / med(row[peer], figure)
+    value = med(row[ours], figure) / med(row[peer], figure)
     return f"{value:.2f}" if low <= value <= high else f"**{value:.2f}**"
+
+
+def sized(size: int) -> str:
+    """Name a size of message."""
+    return "1 KiB" if size == 1024 else f"{size} B"
 
 
 def ratios(runs: dict[Key, Row]) -> list[str]:
@@ -86,11 +91,11 @@ def ratios(runs: dict[Key, Row]) -> list[str]:
     conns = sorted({c for _, c in echo})
     sizes = sorted({s for s, _ in echo})
 
-    def over(figure: str, peer: str, least: int = 0, low: float = 0, high: float = math.inf) -> str:
+    def over(figure: str, peer: str, least: int = 0, low: float = 0, high: float = math.inf, ours: str = "evloop") -> str:
         parts = []
         for s in sizes:
-            each = [ratio(echo[s, c], figure, peer, low, high) for c in conns if c >= least and (s, c) in echo]
-            parts.append(f"{'1 KiB' if s == 1024 else f'{s} B'}: {', '.join(each)}")
+            each = [ratio(echo[s, c], figure, peer, low, high, ours) for c in conns if c >= least and (s, c) in echo]
+            parts.append(f"{sized(s)}: {', '.join(each)}")
         return "; ".join(parts)
 
     lines = [f"Ratios of medians at {', '.join(f'{c:,}' for c in conns)} connections, in this order; bold misses.", ""]
@@ -100,13 +105,9 @@ def ratios(runs: dict[Key, Row]) -> list[str]:
         lines.append(f"| rate at least 0.85 of the bare C loop | {over('per_second', 'cloop', low=0.85)} |")
         lines.append(f"| rate 1.3 times Go `net` from 100 connections on | {over('per_second', 'gonet', 100, low=1.3)} |")
         lines.append(f"| CPU per message at most 1.15 of C | {over('cpu', 'cloop', high=1.15)} |")
-        single = [f"{s} B: {ratio(echo[s, 1], 'p50_us', 'gonet', high=1.15)}" for s in sizes if (s, 1) in echo]
+        single = [f"{sized(s)}: {ratio(echo[s, 1], 'p50_us', 'gonet', high=1.15)}" for s in sizes if (s, 1) in echo]
         lines.append(f"| one connection: p50 at most 1.15 of Go `net` | {'; '.join(single)} |")
-        peer = [
-            f"{'1 KiB' if s == 1024 else f'{s} B'}: " + ", ".join(f"{med(echo[s, c]['cloop'], 'per_second') / med(echo[s, c]['gonet'], 'per_second'):.2f}" for c in conns if c >= 100)
-            for s in sizes
-        ]
-        lines.append(f"| for comparison: rate of the C loop, of Go `net` | {'; '.join(peer)} |")
+        lines.append(f"| for comparison: rate of the C loop, of Go `net` | {over('per_second', 'gonet', 100, ours='cloop')} |")
     if 1000 in idle and 16000 in idle:
         each = {n: (med(idle[16000][n], "rss") - med(idle[1000][n], "rss")) / 15000 for n in idle[1000] if n != "cloop"}
         lines.append(f"| at most 1 KiB of RSS per idle connection between 1,000 and 16,000 | {', '.join(f'{n} {v:.2f} KiB' for n, v in each.items())} |")

@@ -10,12 +10,12 @@ import (
 // counters are a connection's numbers as the loop keeps them: times in ns of
 // the loop's clock.
 type counters struct {
-	openedAt, lastIO        int64
-	bytesIn, bytesOut       int64
-	reads, writes           int64
-	short, eagain, frames   int64
-	paused, inPeak, outPeak int64
-	filesDropped, discarded int64
+	lastIO, bytesIn, bytesOut int64 // with the next three, of every message
+	reads, writes, outPeak    int64
+	openedAt                  int64
+	short, eagain, frames     int64
+	paused, inPeak            int64
+	filesDropped, discarded   int64
 }
 
 // ConnStats are the numbers of one connection. Counts of bytes are payload
