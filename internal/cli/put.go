@@ -191,7 +191,7 @@ func (a *app) put(parent context.Context, conn *clientFlags, file, name string, 
 	if err != nil {
 		return err
 	}
-	begun := a.rememberPut(conn.addr.String(), file, name, flags.resume, &opts, size)
+	begun := a.rememberPut(conn.addr.String(), file, name, flags, &opts, size)
 	c, err := conn.dial(ctx)
 	if err != nil {
 		return err
@@ -244,7 +244,7 @@ func retyped(src client.Source, as string) (client.Source, error) {
 
 // rememberPut looks for what was interrupted of a put, and prepares opts. It returns nil when nothing is to be remembered: a stream cannot be
 // read twice, and what has one chunk is as quickly sent again.
-func (a *app) rememberPut(server, file, name, how string, opts *client.PutOptions, size int) *begunPut {
+func (a *app) rememberPut(server, file, name string, flags putFlags, opts *client.PutOptions, size int) *begunPut {
 	if file == "-" {
 		opts.Resume, opts.Retries = false, 0
 	}
@@ -252,7 +252,7 @@ func (a *app) rememberPut(server, file, name, how string, opts *client.PutOption
 		opts.Resume = false
 		return nil
 	}
-	t, err := a.recallTransfer(server, name, file, how, opts)
+	t, err := a.recallTransfer(server, name, file, flags, opts)
 	if err != nil {
 		a.log.Warn("put: an interruption will not be remembered", "err", err)
 		opts.Resume = false

@@ -57,7 +57,7 @@ type begunPut struct {
 var errChanged = errors.New("the file is not the one that was begun")
 
 // recallTransfer returns what is remembered of the transfer, or a new one, which is remembered from begin on; recalled tells which.
-func (a *app) recallTransfer(server, name, file, how string, opts *client.PutOptions) (*begunPut, error) {
+func (a *app) recallTransfer(server, name, file string, flags putFlags, opts *client.PutOptions) (*begunPut, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -75,14 +75,14 @@ func (a *app) recallTransfer(server, name, file, how string, opts *client.PutOpt
 	if opts.Level != nil {
 		level = *opts.Level
 	}
-	described := sha256.Sum256(fmt.Appendf(nil, "%d %s %t %q %s %d %s", opts.ChunkBytes, opts.Digest, opts.Relaxed, opts.Attributes,
-		opts.Codec, level, opts.Shuffle))
+	described := sha256.Sum256(fmt.Appendf(nil, "%d %s %t %q %s %d %s %q %t %q", opts.ChunkBytes, opts.Digest, opts.Relaxed, opts.Attributes,
+		opts.Codec, level, opts.Shuffle, opts.Dims, opts.IfAbsent, flags.dtype))
 	now.Options = hex.EncodeToString(described[:8])
 	dir, err := a.stateDir()
 	if err != nil {
 		return nil, err
 	}
-	if how == resumeVerify {
+	if flags.resume == resumeVerify {
 		if now.Whole, err = digestOf(f); err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -91,34 +92,15 @@ func TestPutGoesOn(t *testing.T) {
 	if err := os.WriteFile(file, text, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	start := func() (stop func()) {
-		st, err := dir.Open(filepath.Join(tmp, "store"), dir.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ln, err := net.Listen("unix", socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv := worker.New(st, worker.Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
-		go srv.Serve(ln)
-		return func() {
-			if err := srv.Shutdown(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if err := st.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	}
 	env := func(key string) (string, bool) {
 		if key == "XDG_STATE_HOME" {
 			return filepath.Join(tmp, "state"), true
 		}
 		return "", false
 	}
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name, flag string
+		more       string // a flag of the second command
 		change     bool
 		secret     bool  // the change is not seen by the time of the file
 		leaf       bool  // a sample is not what it was
@@ -126,6 +108,8 @@ func TestPutGoesOn(t *testing.T) {
 	}{
 		{name: "goes on", flag: "--resume=auto", most: size/2 + 2<<20},
 		{name: "sha256", flag: "--digest=sha256", most: size/2 + 2<<20},
+		{name: "other dims", flag: "--resume=auto", more: "--dims=x", most: size + 1<<20},
+		{name: "only if absent", flag: "--resume=auto", more: "--if-absent", most: size + 1<<20},
 		{name: "off", flag: "--resume=off", most: size + 1<<20},
 		{name: "verify", flag: "--resume=verify", most: size/2 + 2<<20},
 		{name: "verify finds a change", flag: "--resume=verify", change: true, secret: true, most: size + 1<<20},
@@ -134,11 +118,13 @@ func TestPutGoesOn(t *testing.T) {
 		{name: "a leaf differs", flag: "--resume=auto", leaf: true, most: size*3/2 + 2<<20}, // it is found while what is missing is sent
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			stop := start()
+			stop := serveAgain(t, filepath.Join(tmp, "store"), socket)
 			l := newLine(t, socket, size/2)
-			put := func() (int, string) {
+			stored := fmt.Sprint("a", i)
+			put := func(more ...string) (int, string) {
 				var out, errs bytes.Buffer
-				args := []string{"put", file, "a", "--addr", "unix://" + l.Addr().String(), "--chunk", "256KiB", "--retries", "0", "--json", c.flag}
+				args := []string{"put", file, stored, "--addr", "unix://" + l.Addr().String(), "--chunk", "256KiB", "--retries", "0", "--json", c.flag}
+				args = append(args, more...)
 				code := run(context.Background(), args, strings.NewReader(""), &out, &errs, env)
 				return code, errs.String()
 			}
@@ -147,15 +133,23 @@ func TestPutGoesOn(t *testing.T) {
 				t.Fatalf("a put over a line that broke: exit code %d, %s", code, said)
 			}
 			stop()
-			defer start()()
+			defer serveAgain(t, filepath.Join(tmp, "store"), socket)()
 			if c.change {
 				change(t, file, text, c.secret)
 			}
 			if c.leaf {
 				spoilLeaf(t, filepath.Join(tmp, "state", "ndferry"))
 			}
-			if code, said := put(); code != ExitOK {
+			var more []string
+			if c.more != "" {
+				more = []string{c.more}
+			}
+			code, said = put(more...)
+			if code != ExitOK {
 				t.Fatalf("exit code %d: %s", code, said)
+			}
+			if c.more != "" && strings.Contains(said, "what was interrupted") {
+				t.Errorf("a command that asks for something else went on: %s", said)
 			}
 			sent := l.sent.Load() - size/2
 			if sent > c.most || c.most > size && sent < size {
@@ -163,7 +157,7 @@ func TestPutGoesOn(t *testing.T) {
 			}
 			copied := filepath.Join(t.TempDir(), "copy.npy")
 			var errs bytes.Buffer
-			args := []string{"get", "a", copied, "--addr", "unix://" + socket}
+			args := []string{"get", stored, copied, "--addr", "unix://" + socket}
 			if code := run(context.Background(), args, nil, io.Discard, &errs, env); code != ExitOK {
 				t.Fatalf("get: exit code %d: %s", code, errs.String())
 			}
@@ -175,6 +169,29 @@ func TestPutGoesOn(t *testing.T) {
 				t.Errorf("remembered after the end: %v, error %v", left, err)
 			}
 		})
+	}
+}
+
+// serveAgain serves a directory on a Unix socket until stop.
+func serveAgain(t *testing.T, store, socket string) (stop func()) {
+	t.Helper()
+	st, err := dir.Open(store, dir.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := worker.New(st, worker.Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	go srv.Serve(ln)
+	return func() {
+		if err := srv.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -74,7 +74,7 @@ Limits: ` + worker.LimitsHelp + `.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&flags.store, "store", "", "where arrays are kept: a directory, or mem: for memory")
-	cmd.Flags().Var(&flags.memLimit, "mem-limit", "most that arrays in mem: may take; 0B is half of the machine's memory")
+	cmd.Flags().Var(&flags.memLimit, "mem-limit", "most that arrays in mem: may take, and what is kept for the next for a minute; 0B is half of the machine's memory")
 	cmd.Flags().StringArrayVar(&flags.listen, "listen", []string{client.DefaultAddr}, "`ADDR` to listen on; may be repeated")
 	cmd.Flags().Var(&flags.workers, "workers", "worker processes; 0 serves in this one; auto is one for each processor, and 0 for mem:")
 	cmd.Flags().StringVar(&flags.dispatch, "dispatch", master.RoundRobin, "which worker gets a connection: round-robin or least-loaded")

@@ -134,11 +134,10 @@ class _Connection:
             while (data := source.recv(1 << 16)) and not self._cut.is_set():
                 piece = data[:limit]
                 limit -= len(piece)
-                if not limit:
-                    self._cut.set()
                 stream.passed(piece)
                 target.sendall(piece)
                 if not limit:
+                    self._cut.set()
                     return
 
 

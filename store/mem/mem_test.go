@@ -3,10 +3,12 @@ package mem_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ndferry/array"
@@ -118,6 +120,64 @@ func TestPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("closed", 0)
+}
+
+// TestIdleGoesBack keeps a mapping for a minute, less when memory is short or arrays need it.
+func TestIdleGoesBack(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Log("mappings are counted by their memfd")
+		return
+	}
+	for _, c := range []struct {
+		name      string
+		available int64
+		after     time.Duration
+		want      int
+	}{
+		{"soon", 1 << 40, 59 * time.Second, 1},
+		{"late", 1 << 40, 61 * time.Second, 0},
+		{"short of memory", 1 << 20, time.Second, 0},
+		{"not told what there is", 0, 59 * time.Second, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := memfds(t)
+				s := mem.New(mem.Config{Limit: 8 << 20, Available: func() int64 { return c.available }})
+				defer s.Close()
+				for i := range 2 {
+					large(t, "a", 16, uint64(i)).Put(t, s)
+				}
+				if got := memfds(t) - before; got != 2 {
+					t.Fatalf("%d mappings after a replacement, want 2", got)
+				}
+				time.Sleep(c.after)
+				synctest.Wait()
+				if got := memfds(t) - before; got != 1+c.want {
+					t.Errorf("%d mappings after %v, want %d", got, c.after, 1+c.want)
+				}
+				x := large(t, "a", 16, 5)
+				x.Put(t, s)
+				x.Check(t, s)
+			})
+		})
+	}
+}
+
+// TestPoolMakesRoom fills a store whose pool holds most of its limit with arrays that are not mappings.
+func TestPoolMakesRoom(t *testing.T) {
+	before := storetest.Descriptors(t)
+	s := mem.New(mem.Config{Limit: 2 << 20, Pool: 2 << 20})
+	defer s.Close()
+	large(t, "a", 24, 1).Put(t, s)
+	if err := s.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		storetest.NewSample(t, fmt.Sprint("small", i), "|u1", array.Shape{60000}, nil, nil, "", 1).Put(t, s)
+	}
+	if after := storetest.Descriptors(t); len(after) != len(before) {
+		t.Errorf("1.2 MB of 2 MiB are in use and the pool keeps 1.5 MiB: %d descriptors, before %d", len(after), len(before))
+	}
 }
 
 // TestNoOldBytes reuses memory that was full of a canary: nothing of it is in an array, in its padding or in the rest of its pages.

@@ -9,14 +9,17 @@ import (
 )
 
 // region is an anonymous mapping; see region_linux.go.
-type region struct{ mem []byte }
+type region struct {
+	mem   []byte
+	pages huge
+}
 
 func newRegion(size int) (*region, error) {
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, fmt.Errorf("mmap of %d bytes: %w", size, err)
 	}
-	return &region{mem}, nil
+	return &region{mem: mem}, nil
 }
 
 // shrink refuses: the pool then gives only mappings of the right size.
@@ -30,3 +33,7 @@ func (r *region) shrink(size int) error {
 func (r *region) free() error { return unix.Munmap(r.mem) }
 
 func physicalMemory() int64 { return 4 << 30 }
+
+func availableMemory() int64 { return 0 }
+
+func makeHuge([]byte) error { return unix.ENOTSUP }

@@ -29,17 +29,21 @@ const (
 type Config struct {
 	// Limit is how many bytes arrays and uploads may take; 0 is half of the machine's memory.
 	Limit int64
-	// Pool is how many bytes of unused mappings are kept, within Limit; 0 is the smaller of 1 GiB and a quarter of Limit, less
-	// than 0 is none.
+	// Pool is how many bytes of unused mappings are kept, within Limit, for at most a minute and while the machine has memory to
+	// spare; 0 is half of Limit, less than 0 is none.
 	Pool int64
+	// Available returns how many bytes of memory the machine could still give; nil asks the system. Less than 1/32 of its memory, and than 1 GiB, is none
+	// to spare.
+	Available func() int64
 	// Now is the clock that dates receipts and ends their life; nil is time.Now.
 	Now func() time.Time
 }
 
 // Store is a store in memory. Its methods may be called from any goroutine.
 type Store struct {
-	now   func() time.Time
-	limit int64
+	now       func() time.Time
+	available func() int64
+	limit     int64
 
 	mu       sync.Mutex
 	used     int64                      // guarded by mu: bytes of arrays and uploads
@@ -50,22 +54,26 @@ type Store struct {
 	receipts map[store.ID]store.Receipt // guarded by mu
 	age      []store.ID                 // guarded by mu: receipts, oldest first
 	pool     pool                       // guarded by mu
+	tidier   *time.Timer                // guarded by mu: runs tidy while the pool keeps anything; nil when it does not
 }
 
 // New returns an empty store.
 func New(config Config) *Store {
 	s := &Store{
-		now: config.Now, limit: config.Limit, pool: pool{limit: config.Pool},
+		now: config.Now, available: config.Available, limit: config.Limit, pool: pool{limit: config.Pool},
 		arrays: map[string]*memArray{}, open: map[store.ID]bool{}, kept: map[store.ID]*upload{}, receipts: map[store.ID]store.Receipt{},
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
+	if s.available == nil {
+		s.available = availableMemory
+	}
 	if s.limit == 0 {
 		s.limit = physicalMemory() / 2
 	}
 	if s.pool.limit == 0 {
-		s.pool.limit = min(1<<30, s.limit/4)
+		s.pool.limit = s.limit / 2
 	}
 	s.pool.limit = max(s.pool.limit, 0)
 	return s
@@ -88,6 +96,10 @@ func (s *Store) Close() error {
 	clear(s.kept)
 	s.names = nil
 	s.pool.shrinkTo(0)
+	if s.tidier != nil {
+		s.tidier.Stop()
+		s.tidier = nil
+	}
 	return nil
 }
 
@@ -157,7 +169,15 @@ func (s *Store) allocateLocked(a *memArray) error {
 	if a.info.Digest == store.DigestSHA256 {
 		a.size += int64(a.cells) * sha256.Size
 	}
+	page := int64(os.Getpagesize())
+	whole := int((size + page - 1) / page * page)
+	if size >= smallest {
+		a.region = s.pool.take(whole)
+	}
 	if err := s.reserveLocked(a.size); err != nil {
+		if a.region != nil {
+			s.keepIdleLocked(a.region)
+		}
 		return err
 	}
 	if a.fixed == 0 {
@@ -173,11 +193,7 @@ func (s *Store) allocateLocked(a *memArray) error {
 		a.mem = make([]byte, size)
 		return nil
 	}
-	page := int64(os.Getpagesize())
-	whole := int((size + page - 1) / page * page)
-	a.region = s.pool.take(whole)
 	if a.region == nil {
-		s.pool.shrinkTo(max(0, s.limit-s.used)) // what the pool keeps counts, but never refuses an array
 		var err error
 		if a.region, err = newRegion(whole); err != nil {
 			s.used -= a.size
@@ -196,6 +212,7 @@ func (s *Store) reserveLocked(n int64) error {
 		return fmt.Errorf("%w: %d bytes are asked for and %d of %d are free", store.ErrNoSpace, n, s.limit-s.used, s.limit)
 	}
 	s.used += n
+	s.pool.shrinkTo(max(0, s.limit-s.used)) // what the pool keeps counts, but never refuses an array
 	return nil
 }
 
@@ -206,7 +223,7 @@ func (s *Store) releaseLocked(a *memArray) {
 	}
 	s.used -= a.size
 	if a.region != nil {
-		s.pool.put(a.region)
+		s.keepIdleLocked(a.region)
 	}
 	a.region, a.mem, a.parts = nil, nil, nil
 }

@@ -94,7 +94,15 @@ func (u *upload) Lend(cell, size int) []byte {
 	if u.over || u.a.fixed == 0 || cell < 0 || cell >= u.a.cells || size != u.a.fixed || u.hasLocked(cell) {
 		return nil
 	}
+	u.readyLocked(cell)
 	return u.a.cell(cell)
+}
+
+// readyLocked prepares the memory of a cell for being written to.
+func (u *upload) readyLocked(cell int) {
+	if u.a.region != nil {
+		u.a.region.ready(cell*u.a.fixed, (cell+1)*u.a.fixed)
+	}
 }
 
 func (u *upload) hasLocked(cell int) bool { return has(u.have, cell) }
@@ -132,7 +140,9 @@ func (u *upload) accept(cell store.Cell, data []byte) error {
 	case u.hasLocked(i):
 		return fmt.Errorf("%w: cell %d came twice", store.ErrInvalid, i)
 	}
-	if u.a.fixed == 0 {
+	if u.a.fixed > 0 {
+		u.readyLocked(i)
+	} else {
 		u.s.mu.Lock()
 		err := u.s.reserveLocked(int64(n))
 		u.s.mu.Unlock()
