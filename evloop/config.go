@@ -60,7 +60,6 @@ const (
 	evictAfter    = 5 * time.Second
 	turnTime      = int64(500 * time.Microsecond) // bulk of a turn ends then, each connection's piece as it is
 	heavyOutput   = 64 << 10                      // queued bytes that make a connection bulk
-	yieldAfter    = int64(time.Millisecond)       // a busy loop lets other goroutines run this often
 )
 
 // turnLimits are the limits that tests make small.
