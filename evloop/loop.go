@@ -73,6 +73,7 @@ type Loop struct {
 	mu     sync.Mutex
 	posted []func() // guarded by mu
 	closed bool     // guarded by mu
+	wakers int      // guarded by mu; of those that call Post, who are about to wake the loop
 	spare  []func() // the other half of the double buffer
 }
 
@@ -164,7 +165,7 @@ func (l *Loop) Conns() []*Conn {
 func (l *Loop) turn() error {
 	l.beforeSleep()
 	d := l.timeout()
-	if l.hot && d != 0 { // ask before sleeping: while events flow no wait gives up the processor
+	if d != 0 && (l.hot || l.yield) { // ask before sleeping: while events flow no wait gives up the processor
 		n, err := l.p.Wait(l.ev, 0)
 		if n > 0 || err != nil {
 			return l.handleEvents(n, err)
@@ -490,8 +491,9 @@ func (l *Loop) shutdown() {
 	l.closed = true
 	todo := l.posted
 	l.posted = nil
-	_ = l.p.Close()
 	l.mu.Unlock()
+	l.awaitWakers()
+	_ = l.p.Close()
 	for _, f := range todo {
 		l.call(f)
 	}

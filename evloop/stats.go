@@ -64,6 +64,7 @@ type LoopStats struct {
 	Sleeps        int64 // waits that were allowed to sleep
 	Spins         int64 // times the loop asked on before it slept, see spin.go
 	SpinsMissed   int64 // those that ended with sleeping
+	Naps          int64 // short sleeps while it asked on
 	Yields        int64 // times the loop let other goroutines run before it had slept
 	Events        int64
 	Registrations int64 // calls that changed what the poller watches
