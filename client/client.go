@@ -44,9 +44,13 @@ type Client struct {
 	buf    []byte            // guarded by mu; a cell that has no memory of its own
 	rate   float64           // guarded by mu; bytes a second that the connection was seen to carry; 0: not seen yet
 
+	receipts map[string]*alike[Receipt]   // guarded by mu; the last of a name
+	metas    map[string]*alike[described] // guarded by mu
+
 	state  sync.Mutex
-	broken error     // guarded by state; why the connection is closed
-	more   []*Client // guarded by state; further connections for transfers over several
+	broken error               // guarded by state; why the connection is closed
+	more   []*Client           // guarded by state; further connections for transfers over several
+	forms  map[string]*putForm // guarded by state
 }
 
 // reader is what frames are read from: a bufio.Reader, or an exactReader that never reads ahead.
@@ -198,9 +202,10 @@ func (c *Client) call(ctx context.Context, op, name string, f func() error) erro
 	if err := ctx.Err(); err != nil {
 		return wrap(op, name, boundary{err})
 	}
-	stop := context.AfterFunc(ctx, func() {
-		c.breakWith(context.Cause(ctx))
-	})
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, func() { c.breakWith(context.Cause(ctx)) })
+	}
 	err := f()
 	stop()
 	if err == nil {

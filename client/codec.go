@@ -92,6 +92,7 @@ func (o *PutOptions) checkDigest() error {
 // settle decides what auto means for this array on this connection, and writes the codec into the PUT.
 func (c *Client) settle(u *upload) error {
 	speaks := slices.Contains(c.peer.Codecs, wire.CodecBlosc)
+	u.stable = u.params.Name == codec.None || u.params.Name == codec.Auto && u.opts.LinkRate == 0 && near(c.nc)
 	switch {
 	case u.params.Name == codec.Auto && u.fill != nil:
 		u.params, u.msg.CodecWhy = codec.Params{}, "all elements are the same, and none is sent"

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"ndferry/array"
@@ -32,6 +33,14 @@ type Stat struct {
 	DimNames    []array.DimName
 	Durability  string
 	Created     time.Time
+}
+
+// clone is a copy that shares nothing.
+func (s *Stat) clone() *Stat {
+	t := *s
+	t.Shape, t.Order, t.Chunks = slices.Clone(s.Shape), slices.Clone(s.Order), slices.Clone(s.Chunks)
+	t.Attributes, t.DimNames = slices.Clone(s.Attributes), slices.Clone(s.DimNames)
+	return &t
 }
 
 // GetOptions say how an array is read. The zero value works.
@@ -102,7 +111,7 @@ func (c *Client) getOnce(name string, d *download, opts GetOptions) (*Stat, erro
 	if err != nil {
 		return nil, err
 	}
-	st, meta, err := readMeta(b)
+	st, meta, err := c.meta(name, b)
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,11 @@ func (c *Client) Put(ctx context.Context, name string, a Array, opts PutOptions)
 	if err := a.check(); err != nil {
 		return nil, invalid("put", name, err)
 	}
+	if formal(&a, &opts) {
+		if r, done, err := c.putAlike(ctx, name, &a, &opts); done {
+			return r, err
+		}
+	}
 	return c.PutFrom(ctx, name, &a, opts)
 }
 
@@ -100,6 +105,9 @@ func (c *Client) PutFrom(ctx context.Context, name string, src Source, opts PutO
 		})
 		return p.durable > before, err
 	})
+	if err == nil {
+		c.keepForm(p)
+	}
 	return r, err
 }
 
@@ -123,6 +131,7 @@ type upload struct {
 	done    []bool      // cells that the server has
 	durable int         // how many of them it had when it was asked last, or said so since
 	planned bool        // sparse was called
+	stable  bool        // the codec was none for any array that is put so
 	fill    []byte      // the element, as it is stored, of which a constant array is made; else nil
 	repeats []repeat    // cells that are not sent but said to be like others
 	again   []int       // cells that the other side asked for again
@@ -318,7 +327,7 @@ func (c *Client) early(u *upload) (done bool, r *Receipt, err error) {
 	if err != nil || h.Kind != wire.Receipt {
 		return false, nil, err
 	}
-	r, err = readReceipt(b) // this id was committed before
+	r, err = c.receipt(u.msg.Name, b) // this id was committed before
 	return true, r, err
 }
 

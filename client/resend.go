@@ -81,7 +81,7 @@ func (c *Client) finish(u *upload) (*Receipt, error) {
 			case err != nil:
 				return nil, err
 			case h.Kind == wire.Receipt:
-				return readReceipt(b)
+				return c.receipt(u.msg.Name, b)
 			case h.Kind == wire.Resend:
 				c.ended = false
 				err = u.wantAgain(h)

@@ -15,7 +15,7 @@ func (c *Client) accepted(u *upload) (*Receipt, error) {
 		case err != nil:
 			return nil, err
 		case h.Kind == wire.Receipt:
-			return readReceipt(b)
+			return c.receipt(u.msg.Name, b)
 		case h.Kind == wire.Accept:
 			return nil, u.takeUp(b)
 		case h.Kind != wire.Credit && h.Kind != wire.Ack && h.Kind.Known():

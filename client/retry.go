@@ -90,6 +90,7 @@ func (c *Client) reconnect(ctx context.Context) error {
 	}
 	c.nc, c.in, c.out, c.peer, c.credit, c.stream = fresh.nc, fresh.in, fresh.out, fresh.peer, fresh.credit, fresh.stream
 	c.ended = false
+	c.forms = nil // another server may want it otherwise
 	c.broken = nil
 	return nil
 }

@@ -60,7 +60,6 @@ const (
 	evictAfter    = 5 * time.Second
 	turnTime      = int64(500 * time.Microsecond) // bulk of a turn ends then, each connection's piece as it is
 	heavyOutput   = 64 << 10                      // queued bytes that make a connection bulk
-	yieldAfter    = int64(time.Millisecond)       // a busy loop lets other goroutines run this often
 )
 
 // turnLimits are the limits that tests make small.
@@ -95,7 +94,8 @@ type Config struct {
 	// Spin lets the loop ask for events for up to 50 µs before it sleeps, as
 	// long as messages come that fast: a peer on this machine is answered
 	// sooner, for processor time that somebody else could have. While a
-	// ReadInto is in progress every loop does so.
+	// ReadInto is in progress every loop does so, with naps in between when
+	// it is the only one.
 	Spin bool
 	// Log gets what operators need: the chosen backend, errors with the
 	// peer's address, slow callbacks. Default slog.Default().

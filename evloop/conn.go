@@ -98,7 +98,9 @@ const flPaused = flPauseOut | flPauseBudget | flPauseWork
 // Conn is a connection of a Loop. Only the loop's goroutine may call its
 // methods; others use Loop.Post. An idle Conn owns no buffer.
 type Conn struct {
-	// All fields are owned by the loop goroutine.
+	// All fields are owned by the loop goroutine. Those that every message
+	// touches come first, in as few cache lines as can be: with thousands of
+	// connections each line is a miss.
 	loop   *Loop
 	h      Handler
 	fd     int32
@@ -106,24 +108,23 @@ type Conn struct {
 	kind   connKind
 	have   Interest // what the poller has
 	flags  connFlags
-	pauses int32 // Pause calls less Resume calls
-	jobs   int32 // Offload jobs in flight
+	pauses int32     // Pause calls less Resume calls
+	jobs   int32     // Offload jobs in flight
+	out    *outQueue // nil when nothing was ever queued, or not lately
+	sink   *sink     // ReadInto in progress
+	in     []byte    // unread bytes that the handler left
+	st     counters
 
-	in      []byte    // unread bytes that the handler left
-	out     *outQueue // nil when nothing was ever queued, or not lately
-	sink    *sink     // ReadInto in progress
-	files   *fileQueue
-	charged int64 // what Budget was told
-	maxIn   int32
-	slot    int32 // of the idle wheel; -1 none
-
+	files        *fileQueue
+	charged      int64 // what Budget was told
+	maxIn        int32
+	slot         int32 // of the idle wheel; -1 none
 	idle         int64 // ns; 0 none
 	served       int64 // the turn in which it was last served as bulk
 	deadline     int64 // of dialing, flushing and lingering
 	pausedAt     int64
 	wprev, wnext *Conn
 	peer         unix.Sockaddr
-	st           counters
 }
 
 // Loop returns the loop that owns the connection.

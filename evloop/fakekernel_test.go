@@ -254,6 +254,8 @@ func (w *world) ShutdownWrite(fd int) unix.Errno {
 	return e
 }
 
+func (w *world) Nap(time.Duration) {}
+
 func (w *world) SockError(fd int) unix.Errno {
 	w.must(fd, "sockerror")
 	if e := w.fault("sockerror", fd, nil, []unix.Errno{unix.ECONNRESET}); e != 0 {

@@ -21,6 +21,7 @@ var soak = flag.Duration("soak", 30*time.Second, "length of the soak test")
 // churn, resets, half closes, slow senders and deaf readers, beside honest
 // ones. Descriptors, goroutines and memory must be flat at the end.
 func TestGateSoak(t *testing.T) {
+	audit(t)
 	budget := NewBudget(32 << 20)
 	var rs []*running
 	var lns []*Listener

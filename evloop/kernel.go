@@ -2,7 +2,11 @@
 
 package evloop
 
-import "golang.org/x/sys/unix"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // kernel is the seam between the loop and the system: every call that a
 // connection makes after it was set up. Tests script it to return short
@@ -28,6 +32,8 @@ type kernel interface {
 	ShutdownWrite(fd int) unix.Errno
 	// SockError reads and clears the socket's pending error.
 	SockError(fd int) unix.Errno
+	// Nap sleeps for d, or not at all where nobody measured that it pays.
+	Nap(d time.Duration)
 }
 
 // errnoOf turns the error of a wrapped call back into its number.

@@ -4,6 +4,7 @@ package evloop
 
 import (
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -128,3 +129,5 @@ func domainOf(fd int) (int, error) {
 	}
 	return unix.AF_INET, nil
 }
+
+func (s *system) Nap(time.Duration) {}

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -39,7 +38,8 @@ type Loop struct {
 	rot        int     // where dispatch starts in a full batch
 	hot        bool    // the last wait found events: ask again before sleeping
 	yield      bool    // this turn ran code that may have made goroutines ready
-	yieldedAt  int64
+	gives      yielder
+	cpu        turnCPU
 	turnAt     int64   // when the turn began
 	bulkSpin   spinner // while a ReadInto is in progress
 	smallSpin  spinner // else
@@ -73,6 +73,7 @@ type Loop struct {
 	mu     sync.Mutex
 	posted []func() // guarded by mu
 	closed bool     // guarded by mu
+	wakers int      // guarded by mu; of those that call Post, who are about to wake the loop
 	spare  []func() // the other half of the double buffer
 }
 
@@ -95,6 +96,8 @@ func newLoop(cfg Config, p Poller, k kernel, clock func() int64) *Loop {
 		ev:        make([]Event, eventBatch),
 		rbuf:      make([]byte, readBuffer),
 		bufs:      make([][]byte, 0, maxIov),
+		gives:     newYielder(),
+		cpu:       turnCPU{read: threadCPU},
 		lim:       turnLimits{sinkPiece, sinkBudget, writeBudget, directWrite},
 		base:      time.Now(),
 	}
@@ -162,7 +165,7 @@ func (l *Loop) Conns() []*Conn {
 func (l *Loop) turn() error {
 	l.beforeSleep()
 	d := l.timeout()
-	if l.hot && d != 0 { // ask before sleeping: while events flow no wait gives up the processor
+	if d != 0 && (l.hot || l.yield) { // ask before sleeping: while events flow no wait gives up the processor
 		n, err := l.p.Wait(l.ev, 0)
 		if n > 0 || err != nil {
 			return l.handleEvents(n, err)
@@ -173,14 +176,16 @@ func (l *Loop) turn() error {
 		}
 		if l.yield { // goroutines that this loop made ready go first
 			l.yield = false
-			runtime.Gosched()
+			if l.gives.queued() {
+				l.give()
+			}
 		}
 		return nil // and look again: the wait may have taken a wake-up
 	}
 	n, err := l.p.Wait(l.ev, d)
 	if d != 0 {
 		l.stats.Sleeps++
-		l.yieldedAt = l.clock() // asleep it held up nobody
+		l.gives.slept(l.clock())
 	}
 	return l.handleEvents(n, err)
 }
@@ -192,6 +197,7 @@ func (l *Loop) handleEvents(n int, err error) error {
 	l.hot = n > 0
 	start := l.clock()
 	l.now, l.turnAt = start, start
+	l.cpu.begin(start)
 	l.stats.Turns++
 	l.stats.Events += int64(n)
 	l.dispatch(n)
@@ -200,10 +206,9 @@ func (l *Loop) handleEvents(n int, err error) error {
 	l.runTimers()
 	l.reap()
 	l.now = l.clock()
-	l.stats.turnTook(l.now - start)
-	if l.now-l.yieldedAt >= yieldAfter {
-		l.yieldedAt = l.now
-		runtime.Gosched()
+	l.stats.turnTook(l.now-start, l.cpu.worked(l.now-start))
+	if l.gives.due(l.now) {
+		l.give()
 	}
 	if l.draining && l.live == 0 {
 		l.stopping = true
@@ -486,8 +491,9 @@ func (l *Loop) shutdown() {
 	l.closed = true
 	todo := l.posted
 	l.posted = nil
-	_ = l.p.Close()
 	l.mu.Unlock()
+	l.awaitWakers()
+	_ = l.p.Close()
 	for _, f := range todo {
 		l.call(f)
 	}

@@ -75,14 +75,17 @@ func (o *Offload) Go(c *Conn, work func(), done func(c *Conn)) error {
 		return fmt.Errorf("evloop: offload: %w", ErrClosed)
 	}
 	ln := o.lanes[c]
-	if ln == nil {
+	fresh := ln == nil
+	if fresh {
 		ln = &lane{c: c}
 		o.lanes[c] = ln
 		o.ready = append(o.ready, ln)
-		o.more.Signal()
 	}
 	ln.jobs = append(ln.jobs, job{work, done})
 	o.mu.Unlock()
+	if fresh {
+		o.more.Signal() // not under mu, which the worker takes first
+	}
 	c.jobs++
 	c.loop.jobs++
 	c.loop.yield = true
@@ -122,8 +125,7 @@ func (o *Offload) worker() {
 		_ = ln.c.loop.Post(func() { o.finished(ln.c, j.done) })
 		o.mu.Lock()
 		if len(ln.jobs) > 0 {
-			o.ready = append(o.ready, ln) // others first
-			o.more.Signal()
+			o.ready = append(o.ready, ln) // others first; one of them is this worker's next
 		} else {
 			delete(o.lanes, ln.c)
 		}

@@ -4,6 +4,7 @@ package evloop
 
 import (
 	"fmt"
+	"runtime"
 	"runtime/debug"
 )
 
@@ -16,12 +17,33 @@ func (l *Loop) Post(f func()) error {
 		return fmt.Errorf("evloop: post: %w", ErrClosed)
 	}
 	l.posted = append(l.posted, f)
-	var err error
-	if l.waking.CompareAndSwap(false, true) { // one wake-up, however many posts
-		err = l.p.Wake()
+	wake := l.waking.CompareAndSwap(false, true) // one wake-up, however many posts
+	if wake {
+		l.wakers++
 	}
 	l.mu.Unlock()
+	if !wake {
+		return nil
+	}
+	// Not under mu: the loop may run at once, in this thread's place, and would find it taken.
+	err := l.p.Wake()
+	l.mu.Lock()
+	l.wakers--
+	l.mu.Unlock()
 	return err
+}
+
+// awaitWakers waits until nobody uses the poller any more. The loop is closed.
+func (l *Loop) awaitWakers() {
+	for {
+		l.mu.Lock()
+		n := l.wakers
+		l.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // runPosted calls what other goroutines posted, at most a batch per turn.

@@ -4,17 +4,21 @@ package evloop
 
 import "time"
 
-// In a fast transfer the next bytes come some 10 µs after the last: sleeping
-// and being woken costs sender and receiver more than asking on. While a
-// ReadInto is in progress the loop does so for spinTime before it sleeps; with
-// Config.Spin also after small messages, unless other goroutines have work for
-// it. A sender that is slower than that must not keep a processor busy: each
-// spin that was for nothing doubles how often the next are left out, of either
-// kind by itself.
+// In a fast transfer the next bytes come some 10 µs after the last: being
+// woken by them costs sender and receiver more than asking on. While a
+// ReadInto is in progress the loop does so for spinTime before it sleeps. If
+// there is one only, it naps between any two, for bulkTime in all: the
+// processor is free, more arrives for the next read, and the sender need not
+// wake anybody. With Config.Spin the loop asks on after small messages too,
+// unless other goroutines have work for it. A sender that is slower than that
+// must not keep a processor busy: each spin that was for nothing doubles how
+// often the next are left out, of either kind by itself.
 const (
 	spinTime  = int64(50 * time.Microsecond)
-	spinTries = 512 // the bound where a clock stands still
-	spinSkips = 6   // at most 2^6 - 1 spins are left out
+	bulkTime  = int64(150 * time.Microsecond)
+	napTime   = 20 * time.Microsecond // and what the system adds: 50 µs on Linux
+	spinTries = 512                   // the bound where a clock stands still
+	spinSkips = 6                     // at most 2^6 - 1 spins are left out
 )
 
 // spinner is how well spinning has paid lately.
@@ -45,8 +49,11 @@ func (s *spinner) ended(found bool) {
 // message may be on its way and spinning pays. It returns early when something
 // was posted.
 func (l *Loop) spin() (int, error) {
-	s := &l.bulkSpin
-	if l.sinks == 0 {
+	s, length := &l.bulkSpin, spinTime
+	switch l.sinks {
+	case 1:
+		length = bulkTime
+	case 0:
 		s = &l.smallSpin
 		if !l.cfg.Spin || l.yield || l.jobs > 0 {
 			return 0, nil
@@ -56,7 +63,7 @@ func (l *Loop) spin() (int, error) {
 		return 0, nil
 	}
 	l.stats.Spins++
-	end := l.clock() + spinTime
+	end := l.clock() + length
 	for try := 0; try < spinTries && !l.waking.Load(); try++ {
 		if n, err := l.p.Wait(l.ev, 0); n > 0 || err != nil {
 			s.ended(true)
@@ -64,6 +71,10 @@ func (l *Loop) spin() (int, error) {
 		}
 		if l.clock() >= end {
 			break
+		}
+		if l.sinks == 1 {
+			l.stats.Naps++
+			l.k.Nap(napTime)
 		}
 	}
 	if l.waking.Load() {

@@ -56,6 +56,9 @@ func TestSpin_stalled(t *testing.T) {
 	if after.Spins-before.Spins > 2 || after.Turns-before.Turns > 8 { // asking makes some turns
 		t.Errorf("%d spins and %d turns while nothing came", after.Spins-before.Spins, after.Turns-before.Turns)
 	}
+	if after.Naps == 0 || after.Naps > 8*after.Spins {
+		t.Errorf("%d naps in %d spins", after.Naps, after.Spins)
+	}
 	_, err = p.peer.Write(stream[len(stream)/2:])
 	check(t, err)
 	if got := recv(t, h.got); len(got) != len(want[0]) {

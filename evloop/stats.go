@@ -10,12 +10,12 @@ import (
 // counters are a connection's numbers as the loop keeps them: times in ns of
 // the loop's clock.
 type counters struct {
-	openedAt, lastIO        int64
-	bytesIn, bytesOut       int64
-	reads, writes           int64
-	short, eagain, frames   int64
-	paused, inPeak, outPeak int64
-	filesDropped, discarded int64
+	lastIO, bytesIn, bytesOut int64 // with the next three, of every message
+	reads, writes, outPeak    int64
+	openedAt                  int64
+	short, eagain, frames     int64
+	paused, inPeak            int64
+	filesDropped, discarded   int64
 }
 
 // ConnStats are the numbers of one connection. Counts of bytes are payload
@@ -64,6 +64,8 @@ type LoopStats struct {
 	Sleeps        int64 // waits that were allowed to sleep
 	Spins         int64 // times the loop asked on before it slept, see spin.go
 	SpinsMissed   int64 // those that ended with sleeping
+	Naps          int64 // short sleeps while it asked on
+	Yields        int64 // times the loop let other goroutines run before it had slept
 	Events        int64
 	Registrations int64 // calls that changed what the poller watches
 	Posted        int64
@@ -78,14 +80,25 @@ type LoopStats struct {
 	Evicted       int64 // closed for the memory budget
 	AcceptPauses  int64 // out of descriptors or memory
 	LongestTurn   time.Duration
+	// LongestWork is the most that a turn can have worked: what it took, less
+	// the time in which its thread did not run, to 100 µs and never too little
+	// (Linux; else LongestTurn).
+	LongestWork time.Duration
 	// TurnTimes counts turns by duration: entry i those of less than 2^i µs
-	// and not less than the entry before.
-	TurnTimes [24]int64
+	// and not less than the entry before. WorkTimes counts them by work.
+	TurnTimes, WorkTimes [24]int64
 }
 
-func (s *LoopStats) turnTook(ns int64) {
-	s.LongestTurn = max(s.LongestTurn, time.Duration(ns))
-	s.TurnTimes[min(bits.Len64(uint64(ns/1000)), len(s.TurnTimes)-1)]++
+func (s *LoopStats) turnTook(took, worked int64) {
+	s.LongestTurn = max(s.LongestTurn, time.Duration(took))
+	s.LongestWork = max(s.LongestWork, time.Duration(worked))
+	s.TurnTimes[log2Micros(took)]++
+	s.WorkTimes[log2Micros(worked)]++
+}
+
+// log2Micros is the entry of ns in TurnTimes.
+func log2Micros(ns int64) int {
+	return min(bits.Len64(uint64(ns/1000)), len(LoopStats{}.TurnTimes)-1)
 }
 
 // Stats returns the loop's numbers up to now. Call it on the loop's

@@ -42,7 +42,7 @@ bench-server-ping: bench-server-tools ## PING on a connection that is never idle
 bench-server-detach: ## payloads read on the loop beside payloads that leave it for a blocking reader
 	go test ./evloop -run '^$$' -bench Detach -benchtime 2x -count 4
 
-SLOW := go test -tags gate ./internal/worker -run '^TestGateFairness$$' -count 1 -v -store-rate 1000000 -store-cell 65536 -store-wait 30s
+SLOW := go test -tags gate ./internal/worker -run '^TestGateFairness$$' -count 1 -v -store-rate 1000000 -store-cell 65536 -store-wait 2m
 
 bench-server-slow: ## 64 senders to a store that takes 1 MB/s, then 8, under both drivers, three minutes
 	$(SLOW) -store-cells 12 | grep -v level=

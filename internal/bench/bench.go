@@ -39,6 +39,10 @@ const MinRounds = 5
 // ReadyLine caught.
 const AddrEnv = "BENCH_SERVER"
 
+// PidsEnv is the environment variable that tells a client the process IDs of
+// the servers, separated by commas, in the order in which they were started.
+const PidsEnv = "BENCH_SERVER_PIDS"
+
 // Scenario is one comparison. Immutable.
 type Scenario struct {
 	Name string // one word, for the command line

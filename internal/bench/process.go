@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -58,11 +60,14 @@ func (r *runningSide) round(ctx context.Context, config Config) (Round, error) {
 		return Round{}, fmt.Errorf("bench: side %s: %w", r.Name, err)
 	}
 	side := r.Side
+	var pids []string
 	for _, s := range r.servers {
+		pids = append(pids, strconv.Itoa(s.cmd.Process.Pid))
 		if s.addr != "" {
 			side.Client.Env = append(slices.Clip(side.Client.Env), AddrEnv+"="+s.addr)
 		}
 	}
+	side.Client.Env = append(slices.Clip(side.Client.Env), PidsEnv+"="+strings.Join(pids, ","))
 	round, err := runClient(ctx, side, config)
 	if err != nil {
 		return Round{}, fmt.Errorf("bench: side %s: client: %w", r.Name, err)

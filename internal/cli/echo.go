@@ -175,8 +175,8 @@ func (a *app) showClients(group *evloop.Group, show <-chan os.Signal, done <-cha
 				}
 				s := l.Stats()
 				a.log.Info("loop", "backend", s.Backend, "conns", s.Conns, "turns", s.Turns, "sleeps", s.Sleeps,
-					"registrations", s.Registrations, "longest_turn", s.LongestTurn, "slow_callbacks", s.SlowCallbacks,
-					"turns_by_log2_us", s.TurnTimes)
+					"registrations", s.Registrations, "longest_turn", s.LongestTurn, "longest_work", s.LongestWork,
+					"slow_callbacks", s.SlowCallbacks, "turns_by_log2_us", s.TurnTimes, "work_by_log2_us", s.WorkTimes)
 			})
 		}
 	}

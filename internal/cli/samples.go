@@ -70,8 +70,8 @@ func leavesOf(file string, size int, chunks []int) ([]sample, error) {
 
 var processors sync.Mutex
 
-// spareProcessors lets n goroutines compute for a while beside those that send and receive: the scheduler looks at the network at once only
-// where a processor is idle, and otherwise every 10 ms. The caller calls what it returns when they are done.
+// spareProcessors lets n goroutines compute, or sleep in system calls, beside those that send and receive: the scheduler looks at the network
+// at once only where a processor is idle, and otherwise every 10 ms. The caller calls what it returns when they are done.
 func spareProcessors(n int) (done func()) {
 	add := func(n int) {
 		processors.Lock()

@@ -19,6 +19,7 @@ import (
 	"ndferry/internal/master"
 	"ndferry/internal/session"
 	"ndferry/internal/worker"
+	"ndferry/store"
 	"ndferry/store/open"
 )
 
@@ -155,6 +156,7 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 		Session: session.Config{Software: "ndferry " + Version, Validate: flags.validate}, Log: a.log,
 		Driver: flags.driver, Memory: int64(flags.budget), Conns: flags.conns,
 	})
+	defer spareForLoops(flags.driver, st)()
 	info := serveInfo{Store: flags.store, PID: os.Getpid()}
 	listeners, err := a.listen(ctx, flags, addrs, &info)
 	if err != nil {
@@ -185,6 +187,16 @@ func (a *app) serve(ctx context.Context, flags serveFlags, addrs []client.Addr) 
 		a.log.Warn("serve: connections were cut; their clients may try again", "drain", flags.drain)
 	}
 	return err
+}
+
+// spareForLoops gives the Go scheduler a processor more than there are when event loops drive a store that waits for a disk, until what it
+// returns is called. A loop asleep holds one in the scheduler's eyes and an operation that waits for the disk another; with none to spare the
+// runtime's monitor looks every 20 µs which it may take away. To be called after worker.New.
+func spareForLoops(driver string, st store.Store) (done func()) {
+	if driver == worker.GoroutineDriver || st.Instant() {
+		return func() {}
+	}
+	return spareProcessors(1)
 }
 
 func (a *app) printServing(info serveInfo) error {

@@ -206,6 +206,7 @@ func (a *app) workerServe(ctx context.Context, ch *handover.Worker, cfg *serveSt
 		Session: session.Config{Software: "ndferry " + Version, Validate: cfg.Validate}, Log: a.log,
 		Owner: cfg.Owner, Driver: cfg.Driver, Loops: cfg.Loops, Memory: cfg.Memory, PerAddress: cfg.PerAddress,
 	})
+	defer spareForLoops(cfg.Driver, st)()
 	if err := ch.Ready(ctx); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}

@@ -44,8 +44,9 @@ type upload struct {
 	size   int // raw bytes of a cell
 
 	compressed bool
-	headerOnly bool // compressed cells are not decoded
-	keep       bool // Resume
+	headerOnly bool        // compressed cells are not decoded
+	keep       bool        // Resume
+	short      atomic.Bool // a Write or Repeat was not made, and no Commit was held because of it yet
 	point      checkpoint
 }
 
@@ -175,10 +176,8 @@ func (e *Executor) Run(op Operation, progress func(Result)) Result {
 	switch op.Job {
 	case Begin:
 		return e.begin(ctx, op)
-	case Write:
-		return e.write(ctx, op)
-	case Repeat:
-		return e.repeat(ctx, op)
+	case Write, Repeat:
+		return e.record(ctx, op)
 	case Commit, Release, Discard, Leave:
 		return e.end(ctx, op)
 	case Join:
@@ -261,18 +260,26 @@ func (e *Executor) begin(ctx context.Context, op Operation) Result {
 	return r
 }
 
-// write checks what only the decoded cell shows, and writes it.
-func (e *Executor) write(ctx context.Context, op Operation) Result {
+// record runs a Write or Repeat.
+func (e *Executor) record(ctx context.Context, op Operation) (r Result) {
 	u := e.upload(op.Stream)
-	if u == nil { // an earlier operation of the stream failed and the session knows
+	switch {
+	case u == nil: // an earlier operation of the stream failed and the session knows
 		return Result{Err: store.ErrInvalid}
+	case op.Job == Repeat:
+		r = u.fillIn(ctx, op)
+	case u.host != e:
+		r = e.writeJoined(ctx, u, op)
+	default:
+		r = e.writeCell(ctx, u, op)
 	}
-	if u.host != e {
-		return e.writeJoined(ctx, u, op)
+	if r.Err != nil {
+		u.short.Store(true)
 	}
-	return e.writeCell(ctx, u, op)
+	return r
 }
 
+// writeCell checks what only the decoded cell shows, and writes it.
 func (e *Executor) writeCell(ctx context.Context, u *upload, op Operation) Result {
 	u.life.RLock()
 	defer u.life.RUnlock()
@@ -292,6 +299,10 @@ func (e *Executor) writeCell(ctx context.Context, u *upload, op Operation) Resul
 func (e *Executor) end(ctx context.Context, op Operation) Result {
 	e.mu.Lock()
 	u := e.uploads[op.Stream]
+	if op.Behind && (u == nil || u.short.Swap(false)) {
+		e.mu.Unlock()
+		return Result{Err: errHeld}
+	}
 	delete(e.uploads, op.Stream)
 	e.mu.Unlock()
 	if u == nil {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
@@ -33,6 +34,9 @@ const (
 // ErrUnserved is the Result of an operation that was not run, because the connection is gone and Executor.Wanted was false, or the server is.
 var ErrUnserved = fmt.Errorf("session: the connection is gone: %w", net.ErrClosed)
 
+// errHeld is the Result of a Commit that was not made because of a Write before it.
+var errHeld = errors.New("session: a cell of the upload was not written")
+
 // Operation is work on the store, done off the session. Operations of a stream run in the order in which they were submitted.
 type Operation struct {
 	ID     uint64
@@ -45,6 +49,7 @@ type Operation struct {
 	Lent   bool        // Write: Data is the upload's own memory
 	Free   bool        // Write: the cell's credit was granted again, because its memory is the upload's
 	Root   [32]byte    // Commit
+	Behind bool        // Commit: not if a Write or Repeat before it was not made; then the upload stays as it is
 	Repeat store.Repeat
 	First  bool              // Open: cell 0 will be read at once
 	Takes  []string          // ReadCell, Open with First: features for cells that are not sent

@@ -14,8 +14,8 @@ import (
 //
 //	           Begin done           FINISH, all cells in       Commit done
 //	opening ───────────────► open ────────────────────► committing ───────► (gone) RECEIPT
-//	   │                       │ FINISH, writes pending ▲ last write done
-//	   │                       └──────► finishing ──────┘
+//	   │                       │ FINISH, writes pending ▲ last write done     ▲ Commit, submitted behind the writes, done
+//	   │                       └──────► finishing ──────┴─────────────────────┘
 //	   │                       ▲            │ a cell that does not decode: RESEND
 //	   │                       └────────────┘
 //	   └── any failure ──► failed: ERROR is sent, the upload dropped, and what still comes is thrown away
@@ -35,6 +35,8 @@ type put struct {
 	moved     *movedPut  // of an imported PUT, until its upload is open again
 	finished  bool       // FINISH came
 	root      *wire.Root // of FINISH, with sha256
+	behind    bool       // a Commit was submitted behind writes that were pending, and is not done
+	cancelled Job        // not 0: CANCEL came since, and means this if that Commit is not made
 	join      bool       // of an upload that another connection has open: see join.go
 	came      int        // cells that came here, of a join
 	gathered  bool       // cells of joined connections are in got
@@ -294,8 +296,12 @@ func (s *Session) finish(stream uint32, p *put) {
 		p.finished = false // another follows the cells
 		return
 	}
-	if p.writing > 0 {
+	if p.writing > 0 || p.behind {
 		p.state = finishing
+		if !p.behind && p.missing == 0 && p.leaves == nil { // nothing depends on what the writes say but whether they were made
+			p.behind = true
+			s.submit(Operation{Job: Commit, Stream: stream, Behind: true})
+		}
 		return
 	}
 	if p.missing > 0 && !p.gathered {
@@ -369,8 +375,18 @@ func (s *Session) reap(stream uint32, p *put) {
 }
 
 func (s *Session) cancelPut(stream uint32, forget bool) {
-	p := s.puts[stream]
-	if p.state == failed || p.state == committing {
+	job := Release
+	if forget {
+		job = Discard
+	}
+	s.cancelWith(stream, s.puts[stream], job)
+}
+
+func (s *Session) cancelWith(stream uint32, p *put, job Job) {
+	if p.behind {
+		p.cancelled = job
+	}
+	if p.state == failed || p.state == committing || p.behind {
 		return // it ends by itself
 	}
 	was := p.state
@@ -378,10 +394,6 @@ func (s *Session) cancelPut(stream uint32, forget bool) {
 	s.push(Action{Do: Abandon, Stream: stream})
 	s.fail(stream, wire.Failf(wire.CodeCancelled, "cancelled by the client"))
 	if was != opening {
-		job := Release
-		if forget {
-			job = Discard
-		}
 		s.drop(stream, p, job)
 	}
 	s.reap(stream, p)
@@ -435,15 +447,28 @@ func (s *Session) onPutDone(op Operation, r Result) {
 	case Repeat:
 		s.onRepeated(op, p, r)
 	case Commit:
+		s.onCommitted(op, p, r)
+	}
+	s.reap(op.Stream, p)
+}
+
+// onCommitted answers a PUT, unless its Commit was submitted behind writes of which one was not made.
+func (s *Session) onCommitted(op Operation, p *put, r Result) {
+	p.behind = false
+	switch {
+	case p.state == failed:
+	case !errors.Is(r.Err, errHeld):
 		delete(s.puts, op.Stream)
 		if r.Err != nil {
 			s.fail(op.Stream, failureOf(r.Err))
 			return
 		}
 		s.send(wire.Header{Kind: wire.Receipt, Stream: op.Stream}, ReceiptMessage(r.Receipt))
-		return
+	case p.cancelled != 0:
+		s.cancelWith(op.Stream, p, p.cancelled)
+	case p.state == finishing && p.writing == 0: // the cell came again
+		s.finish(op.Stream, p)
 	}
-	s.reap(op.Stream, p)
 }
 
 // onBegun goes on when the upload is open, or already committed.

@@ -21,12 +21,8 @@ type reading struct {
 	sent  bitmap  // cells whose bytes went out, when the peer takes ALIAS
 }
 
-// repeat records cells that have no CHUNK of their own.
-func (e *Executor) repeat(ctx context.Context, op Operation) Result {
-	u := e.upload(op.Stream)
-	if u == nil {
-		return Result{Err: store.ErrInvalid}
-	}
+// fillIn records cells that have no CHUNK of their own.
+func (u *upload) fillIn(ctx context.Context, op Operation) Result {
 	u.life.RLock()
 	defer u.life.RUnlock()
 	r := op.Repeat

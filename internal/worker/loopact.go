@@ -2,7 +2,6 @@ package worker
 
 import (
 	"errors"
-	"runtime"
 	"time"
 
 	"ndferry/evloop"
@@ -95,13 +94,18 @@ func (lc *loopConn) changed() {
 
 // submit runs an operation here when it is quick and nothing is before it, else on a worker.
 func (lc *loopConn) submit(op session.Operation) {
-	waits := op.Job == session.Begin && op.Spec.Resume // for an older connection, which this loop may have to end
-	if !waits && lc.running == 0 && len(lc.jobs) == 0 && lc.ex.Quick(&op) {
+	if len(lc.jobs) == 0 && lc.quick(&op) {
 		lc.ses.OnDone(op.ID, lc.run(op))
 		return
 	}
 	lc.jobs = append(lc.jobs, op)
 	lc.start()
+}
+
+// quick tells that op may be run here and now, if it is the next.
+func (lc *loopConn) quick(op *session.Operation) bool {
+	waits := op.Job == session.Begin && op.Spec.Resume // for an older connection, which this loop may have to end
+	return !waits && lc.running == 0 && lc.ex.Quick(op)
 }
 
 func (lc *loopConn) run(op session.Operation) session.Result {
@@ -137,6 +141,10 @@ func (lc *loopConn) start() {
 			lc.ses.OnDone(op.ID, session.Result{Err: session.ErrUnserved})
 			continue
 		}
+		if lc.quick(&op) {
+			lc.ses.OnDone(op.ID, lc.ex.Run(op, nil))
+			continue
+		}
 		lc.lane = lane
 		lc.running++
 		var r session.Result
@@ -150,7 +158,7 @@ func (lc *loopConn) start() {
 
 // mayRunBeside tells that op may run beside others of this connection, and that few do.
 func (lc *loopConn) mayRunBeside(op *session.Operation) bool {
-	procs := runtime.GOMAXPROCS(0)
+	procs := lc.d.srv.procs
 	return !lc.dead && lc.running == lc.beside && lc.beside < procs && lc.d.beside < 4*procs && lc.ex.Parallel(op)
 }
 

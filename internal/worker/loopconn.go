@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	inFlight    = 2         // operations of a connection that a lane is given at once: the second follows without a turn of the loop
+	inFlight    = 2         // operations of a connection that a lane is given at once: the second, as a Commit behind the last Write, follows without a turn of the loop
 	answersHigh = 256 << 10 // bytes of queued answers at which reading pauses
 	answersLow  = 64 << 10
 	cellsHigh   = wire.MaxCell // bytes of queued output at which no more cells are read ahead

@@ -67,6 +67,7 @@ func (c Config) withDefaults() Config {
 // Server serves a store on any number of listeners. Its methods may be called from any goroutine.
 type Server struct {
 	cfg    Config // immutable after New but for Driver, which is guarded by mu
+	procs  int    // immutable; processors, at the time of New
 	store  store.Store
 	pool   session.Pool // cells
 	unread session.Pool // control frames that are being received
@@ -94,7 +95,7 @@ type driven interface {
 
 // New returns a server over st, which stays the caller's to close, after Shutdown.
 func New(st store.Store, cfg Config) *Server {
-	s := &Server{cfg: cfg.withDefaults(), store: st, conns: map[driven]struct{}{}, listeners: map[io.Closer]struct{}{}}
+	s := &Server{cfg: cfg.withDefaults(), procs: runtime.GOMAXPROCS(0), store: st, conns: map[driven]struct{}{}, listeners: map[io.Closer]struct{}{}}
 	s.pool.Limit(s.cfg.Memory)
 	s.unread.Limit(s.cfg.Memory / unreadShare)
 	s.admit = newAdmission(s.cfg.Conns, s.cfg.PerAddress)

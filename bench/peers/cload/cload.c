@@ -1,12 +1,17 @@
 /* Load generator: closed-loop echo clients over epoll, and rated or idle
  * ones beside them. Prints one JSON line.
  *
- * cload PORT CONNS SIZE SECONDS [RATE]
+ * cload PORT CONNS SIZE SECONDS [RATE [PROCESSES]]
  *   RATE 0 (default): every connection keeps one message in flight.
  *   RATE > 0: every connection sends RATE messages a second at fixed times;
  *   latency counts from the time at which the message was due, so a server
  *   that stalls is charged for all that it delayed.
  *   RATE < 0: -RATE connections are in the loop, the others stay idle.
+ *   PROCESSES of them have CONNS connections each, begin together when all
+ *   are connected, and print a line each.
+ *   With the server's process in BENCH_SERVER_PIDS, "server_cpu" is what it
+ *   used between the first and the last message: accepting and closing are
+ *   not in it.
  * cload PORT bulk SECONDS: one endless stream, sent and read back. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,9 +23,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -85,11 +92,37 @@ static int bulk(double seconds) {
 	return 0;
 }
 
+/* Processor time of the servers so far, in seconds. */
+static double server_cpu(void) {
+	double sum = 0;
+	for (char *s = getenv("BENCH_SERVER_PIDS"); s && *s; s += strcspn(s, ",") + (s[strcspn(s, ",")] == ',')) {
+		clockid_t clock;
+		struct timespec t;
+		if (clock_getcpuclockid(atoi(s), &clock) == 0 && clock_gettime(clock, &t) == 0)
+			sum += t.tv_sec + t.tv_nsec / 1e9;
+	}
+	return sum;
+}
+
+/* Wait until all processes are connected, and the server has accepted. */
+static void together(volatile int *connected, int processes) {
+	__sync_fetch_and_add(connected, 1);
+	for (int tries = 0; *connected < processes; usleep(1000))
+		if (++tries > 60000) {
+			fprintf(stderr, "the other processes did not connect\n");
+			exit(1);
+		}
+	usleep(200000);
+}
+
 int main(int argc, char **argv) {
 	server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	if (!strcmp(argv[2], "bulk"))
 		return bulk(atof(argv[3]));
-	int conns = atoi(argv[2]), rate = argc > 5 ? atoi(argv[5]) : 0;
+	int conns = atoi(argv[2]), rate = argc > 5 ? atoi(argv[5]) : 0, processes = argc > 6 ? atoi(argv[6]) : 1, first = 1;
+	volatile int *connected = mmap(0, sizeof *connected, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (int i = 1; i < processes && first; i++)
+		first = fork() != 0;
 	double seconds = atof(argv[4]);
 	size = atoi(argv[3]);
 	conn *cs = calloc(conns, sizeof *cs);
@@ -102,6 +135,8 @@ int main(int argc, char **argv) {
 		if (epoll_ctl(ep, EPOLL_CTL_ADD, cs[i].fd, &e))
 			fatal("epoll_ctl");
 	}
+	together(connected, processes);
+	double used = first ? server_cpu() : 0;
 	uint64_t start = now(), warm = start + (uint64_t)(seconds * 2e8), end = start + (uint64_t)(seconds * 1e9), total = 0, late = 0, all = 0;
 	uint64_t period = rate > 0 ? 1000000000ull / rate : 0, next = start;
 	int turn = 0;
@@ -154,9 +189,14 @@ int main(int argc, char **argv) {
 				send_one(c, t);
 		}
 	}
+	used = first ? server_cpu() - used : 0;
 	getrusage(RUSAGE_SELF, &r1);
 	double cpu = r1.ru_utime.tv_sec + r1.ru_stime.tv_sec - r0.ru_utime.tv_sec - r0.ru_stime.tv_sec + (r1.ru_utime.tv_usec + r1.ru_stime.tv_usec - r0.ru_utime.tv_usec - r0.ru_stime.tv_usec) / 1e6;
-	printf("{\"conns\":%d,\"size\":%d,\"messages\":%lu,\"all\":%lu,\"per_second\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"late\":%lu,\"load_cpu\":%.2f,\"seconds\":%.2f}\n",
-		conns, size, total, all, total / ((end - warm) / 1e9), quantile(total, .5), quantile(total, .99), quantile(total, .999), late, cpu, (end - start) / 1e9);
+	printf("{\"conns\":%d,\"size\":%d,\"messages\":%lu,\"all\":%lu,\"per_second\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"late\":%lu,\"load_cpu\":%.3f,\"server_cpu\":%.4f,\"seconds\":%.2f}\n",
+		conns, size, total, all, total / ((end - warm) / 1e9), quantile(total, .5), quantile(total, .99), quantile(total, .999), late, cpu, used, (end - start) / 1e9);
+	fflush(stdout);
+	for (int failed; first && wait(&failed) > 0;)
+		if (failed)
+			return 1;
 	return 0;
 }

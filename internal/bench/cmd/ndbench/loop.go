@@ -127,8 +127,7 @@ var loop = bench.Scenario{
 		f.IntVar(&p.procs, "procs", 1, "load processes that share the connections")
 		return func() ([]bench.Side, error) {
 			return p.build(func(port int) string {
-				load := fmt.Sprintf("%s %d %d %d %g %d", filepath.Join(p.dir, "cload"), port, p.conns/p.procs, p.size, p.seconds, -p.active)
-				return strings.Repeat(load+" & ", p.procs-1) + load + "; wait"
+				return fmt.Sprintf("exec %s %d %d %d %g %d %d", filepath.Join(p.dir, "cload"), port, p.conns/p.procs, p.size, p.seconds, -p.active, p.procs)
 			}, loadFigures)
 		}
 	},
@@ -145,7 +144,7 @@ var neighbour = bench.Scenario{
 		return func() ([]bench.Side, error) {
 			return p.build(func(port int) string {
 				load := filepath.Join(p.dir, "cload")
-				return fmt.Sprintf("%s %d bulk %g & %s %d %d %d %g %d; wait", load, port, p.seconds, load, port, p.conns, p.size, p.seconds, *rate)
+				return fmt.Sprintf("%s %d bulk %g & %s %d %d %d %g %d; wait", load, port, p.seconds+0.5, load, port, p.conns, p.size, p.seconds, *rate)
 			}, loadFigures)
 		}
 	},
