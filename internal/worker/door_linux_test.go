@@ -91,15 +91,20 @@ func TestDoor(t *testing.T) {
 	}
 	budgetClients(t, "tcp://"+address, 4, 1<<20)
 	wg.Wait()
+	want := uint64(4*len(words) + 4)
+	for deadline := time.Now().Add(20 * time.Second); srv.Accepted() < want; time.Sleep(time.Millisecond) { // the last are in the backlog
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections were accepted, want %d", srv.Accepted(), want)
+		}
+	}
 	settled(t, srv, 0)
-	for _, d := range srv.loops.all { // under no lock: nobody comes any more
+	srv.mu.Lock()
+	for _, d := range srv.loops.all {
 		if d.placed != 0 {
 			t.Errorf("%d connections are placed on a loop, none is open", d.placed)
 		}
 	}
-	if want := uint64(4*len(words) + 4); srv.Accepted() < want {
-		t.Errorf("%d connections were accepted, want %d", srv.Accepted(), want)
-	}
+	srv.mu.Unlock()
 	end()
 	if nc, err := net.Dial("tcp", address); err == nil {
 		nc.Close()
