@@ -75,14 +75,14 @@ Limits: ` + worker.LimitsHelp + `.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&flags.store, "store", "", "where arrays are kept: a directory, or mem: for memory")
-	cmd.Flags().Var(&flags.memLimit, "mem-limit", "most that arrays in mem: may take, and what is kept for the next for a minute; 0B is half of the machine's memory")
+	cmd.Flags().Var(&flags.memLimit, "mem-limit", "most that arrays in mem: may take, and what is kept for the next for a minute; 0B is half of the memory that this process may use")
 	cmd.Flags().StringArrayVar(&flags.listen, "listen", []string{client.DefaultAddr}, "`ADDR` to listen on; may be repeated")
 	cmd.Flags().Var(&flags.workers, "workers", "worker processes; 0 serves in this one; auto is one for each processor, and 0 for mem:")
 	cmd.Flags().StringVar(&flags.dispatch, "dispatch", master.RoundRobin, "which worker gets a connection: round-robin or least-loaded")
 	addControlFlag(cmd, &flags.control)
 	cmd.Flags().DurationVar(&flags.drain, "drain", 30*time.Second, "how long what is in flight may take to finish at the end")
 	cmd.Flags().Var(&flags.mode, "socket-mode", "permission of Unix sockets")
-	cmd.Flags().Var(&flags.budget, "buffers", "most that arrays on their way to and from the store may take; 0B is a quarter of the machine's memory, at most 2 GiB")
+	cmd.Flags().Var(&flags.budget, "buffers", "most that arrays on their way to and from the store may take; 0B is a quarter of the memory that this process may use, at most 2 GiB")
 	cmd.Flags().IntVar(&flags.conns, "max-conns", 0, "most connections at once; more wait; 0 is what the limit of descriptors allows")
 	cmd.Flags().StringVar(&flags.driver, "driver", worker.LoopDriver, "what drives connections: loop, which is an event loop for each processor, or goroutine")
 	cmd.Flags().StringVar(&flags.validate, "validate", session.ValidateFull,

@@ -2,12 +2,11 @@ package worker
 
 import (
 	"net/netip"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"ndferry/internal/sysmem"
 )
 
 // Limits of a server, spec/WIRE.md §8.1; those of frames and messages are in wire/limits.go. Each is the default of a Config's
@@ -32,21 +31,8 @@ const LimitsHelp = `a client has 5 s to say HELLO, 10 s for each 64 KiB of a fra
 Connections: --max-conns, and 1024 from one address of another host. Memory:
 --buffers for arrays under way, --mem-limit for those kept in mem:`
 
-// DefaultMemory is the smaller of a quarter of the machine's memory and 2 GiB.
-func DefaultMemory() int64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return maxMemory / 4
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemTotal:" {
-			if kib, err := strconv.ParseInt(f[1], 10, 64); err == nil {
-				return min(kib<<10/4, maxMemory)
-			}
-		}
-	}
-	return maxMemory / 4
-}
+// DefaultMemory is the smaller of a quarter of the memory that the process may use and 2 GiB.
+func DefaultMemory() int64 { return min(sysmem.Total()/4, maxMemory) }
 
 // DefaultConns is how many connections the process may have descriptors for: its limit less an eighth, at least 256, for the store.
 func DefaultConns() int {

@@ -1,11 +1,9 @@
 package mem
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -105,28 +103,4 @@ func makeHuge(mem []byte) error {
 		return err
 	}
 	return unix.Madvise(mem, unix.MADV_COLLAPSE)
-}
-
-// physicalMemory returns the bytes of memory of the machine.
-func physicalMemory() int64 {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return 4 << 30
-	}
-	return int64(info.Totalram) * int64(info.Unit)
-}
-
-// availableMemory returns the bytes that the kernel thinks it could still give to programs; 0 when it does not tell.
-func availableMemory() int64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := bytes.Cut(text, []byte("MemAvailable:"))
-	field, _, _ := bytes.Cut(bytes.TrimLeft(rest, " "), []byte(" "))
-	kib, err := strconv.ParseInt(string(field), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return kib << 10
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ndferry/array"
+	"ndferry/internal/sysmem"
 	"ndferry/store"
 )
 
@@ -27,7 +28,7 @@ const (
 
 // Config says how a store in memory works. The zero value is right.
 type Config struct {
-	// Limit is how many bytes arrays and uploads may take; 0 is half of the machine's memory.
+	// Limit is how many bytes arrays and uploads may take; 0 is half of what the process may use.
 	Limit int64
 	// Pool is how many bytes of unused mappings are kept, within Limit, for at most a minute and while the machine has memory to
 	// spare; 0 is half of Limit, less than 0 is none.
@@ -67,10 +68,10 @@ func New(config Config) *Store {
 		s.now = time.Now
 	}
 	if s.available == nil {
-		s.available = availableMemory
+		s.available = sysmem.Available
 	}
 	if s.limit == 0 {
-		s.limit = physicalMemory() / 2
+		s.limit = sysmem.Total() / 2
 	}
 	if s.pool.limit == 0 {
 		s.pool.limit = s.limit / 2

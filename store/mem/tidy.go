@@ -1,6 +1,10 @@
 package mem
 
-import "time"
+import (
+	"time"
+
+	"ndferry/internal/sysmem"
+)
 
 const (
 	idleLife  = time.Minute            // how long a mapping that no array uses is kept
@@ -25,7 +29,7 @@ func (s *Store) tidy() {
 		return
 	}
 	s.pool.expire(s.now().Add(-idleLife))
-	if available > 0 && available < min(physicalMemory()/32, maxSpare) {
+	if available > 0 && available < min(sysmem.Total()/32, maxSpare) {
 		s.pool.shrinkTo(0)
 	}
 	if len(s.pool.kept) == 0 {
