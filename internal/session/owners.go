@@ -26,6 +26,9 @@ type owner struct {
 // fenceTime is how long the older connection may take to let go of a transfer.
 const fenceTime = 5 * time.Second
 
+// beginTries is how often a transfer that is busy is asked for while those who have it let go.
+const beginTries = 3
+
 // Share makes the executor one of those that o knows. kick must end its connection, and may be called from any goroutine.
 func (e *Executor) Share(o *Owners, kick func()) { e.owners, e.kick = o, kick }
 
@@ -73,7 +76,10 @@ func (o *Owners) fence(ctx context.Context, id store.ID, e *Executor) bool {
 	o.mu.Lock()
 	w, ok := o.of[id]
 	o.mu.Unlock()
-	if !ok || w.e == e || w.e.kick == nil || !w.u.spec.Resume {
+	if !ok {
+		return true // it let go since the store was asked
+	}
+	if w.e == e || w.e.kick == nil || !w.u.spec.Resume {
 		return false
 	}
 	w.e.kick()
@@ -88,11 +94,13 @@ func (o *Owners) fence(ctx context.Context, id store.ID, e *Executor) bool {
 	return false
 }
 
-// beginOwned opens the upload of a PUT. One with Resume takes it from an older connection.
-func (e *Executor) beginOwned(ctx context.Context, spec *store.Spec) (store.Upload, *store.Receipt, error) {
-	up, receipt, err := e.store.Begin(ctx, *spec)
-	if spec.Resume && errors.Is(err, store.ErrBusy) && e.owners.fence(ctx, spec.ID, e) {
+// beginOwned opens the upload of a PUT. One with Resume takes it from an older connection, or from the next older one that was quicker.
+func (e *Executor) beginOwned(ctx context.Context, spec *store.Spec) (up store.Upload, receipt *store.Receipt, err error) {
+	for range beginTries {
 		up, receipt, err = e.store.Begin(ctx, *spec)
+		if !spec.Resume || !errors.Is(err, store.ErrBusy) || !e.owners.fence(ctx, spec.ID, e) {
+			break
+		}
 	}
 	return up, receipt, err
 }
