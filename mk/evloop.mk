@@ -13,7 +13,7 @@ bench-peers: build ## what the loop is measured against (needs gcc, libuv1-dev)
 	test -x $(PEERS)/venv/bin/python || python3 -m venv $(PEERS)/venv
 	$(PEERS)/venv/bin/pip install -q -r bench/peers/asyncio/requirements.txt
 
-bench-loop: bench-peers ## the figures of docs/benchmarks/loop.md, some 25 minutes
+bench-loop: bench-peers ## the figures of docs/benchmarks/loop.md, some 20 minutes
 	scripts/bench-loop
 
 soak-loop: ## ten minutes of churn, resets and deaf readers against the loop
