@@ -7,15 +7,17 @@ import "time"
 // In a fast transfer the next bytes come some 10 µs after the last: being
 // woken by them costs sender and receiver more than asking on. While a
 // ReadInto is in progress the loop does so for spinTime before it sleeps. If
-// there is one only, it naps between any two, for bulkTime in all: the
-// processor is free, more arrives for the next read, and the sender need not
-// wake anybody. With Config.Spin the loop asks on after small messages too,
-// unless other goroutines have work for it. A sender that is slower than that
-// must not keep a processor busy: each spin that was for nothing doubles how
-// often the next are left out, of either kind by itself.
+// there is one only, it naps between any two from napAfter on, for bulkTime in
+// all: a sender that is not that fast leaves the processor free, more arrives
+// for the next read, and nobody need be woken. With Config.Spin the loop asks
+// on after small messages too, unless other goroutines have work for it. A
+// sender that is slower than that must not keep a processor busy: each spin
+// that was for nothing doubles how often the next are left out, of either kind
+// by itself.
 const (
 	spinTime  = int64(50 * time.Microsecond)
 	bulkTime  = int64(150 * time.Microsecond)
+	napAfter  = int64(20 * time.Microsecond)
 	napTime   = 20 * time.Microsecond // and what the system adds: 50 µs on Linux
 	spinTries = 512                   // the bound where a clock stands still
 	spinSkips = 6                     // at most 2^6 - 1 spins are left out
@@ -63,16 +65,17 @@ func (l *Loop) spin() (int, error) {
 		return 0, nil
 	}
 	l.stats.Spins++
-	end := l.clock() + length
+	start := l.clock()
 	for try := 0; try < spinTries && !l.waking.Load(); try++ {
 		if n, err := l.p.Wait(l.ev, 0); n > 0 || err != nil {
 			s.ended(true)
 			return n, err
 		}
-		if l.clock() >= end {
+		asked := l.clock() - start
+		if asked >= length {
 			break
 		}
-		if l.sinks == 1 {
+		if l.sinks == 1 && asked >= napAfter {
 			l.stats.Naps++
 			l.k.Nap(napTime)
 		}
