@@ -94,8 +94,7 @@ type Config struct {
 	// Spin lets the loop ask for events for up to 50 µs before it sleeps, as
 	// long as messages come that fast: a peer on this machine is answered
 	// sooner, for processor time that somebody else could have. While a
-	// ReadInto is in progress every loop does so, with naps in between when
-	// it is the only one.
+	// ReadInto is in progress every loop does so, with naps after 20 µs.
 	Spin bool
 	// Log gets what operators need: the chosen backend, errors with the
 	// peer's address, slow callbacks. Default slog.Default().

@@ -6,14 +6,13 @@ import "time"
 
 // In a fast transfer the next bytes come some 10 µs after the last: being
 // woken by them costs sender and receiver more than asking on. While a
-// ReadInto is in progress the loop does so for spinTime before it sleeps. If
-// there is one only, it naps between any two from napAfter on, for bulkTime in
-// all: a sender that is not that fast leaves the processor free, more arrives
-// for the next read, and nobody need be woken. With Config.Spin the loop asks
-// on after small messages too, unless other goroutines have work for it. A
-// sender that is slower than that must not keep a processor busy: each spin
-// that was for nothing doubles how often the next are left out, of either kind
-// by itself.
+// ReadInto is in progress the loop does so, and from napAfter on it naps
+// between any two, for bulkTime in all, before it sleeps: a sender that is not
+// that fast leaves the processor free, more arrives for the next read, and
+// nobody need be woken. With Config.Spin the loop asks on for spinTime after
+// small messages too, unless other goroutines have work for it. A sender that
+// is slower than that must not keep a processor busy: each spin that was for
+// nothing doubles how often the next are left out, of either kind by itself.
 const (
 	spinTime  = int64(50 * time.Microsecond)
 	bulkTime  = int64(150 * time.Microsecond)
@@ -51,12 +50,9 @@ func (s *spinner) ended(found bool) {
 // message may be on its way and spinning pays. It returns early when something
 // was posted.
 func (l *Loop) spin() (int, error) {
-	s, length := &l.bulkSpin, spinTime
-	switch l.sinks {
-	case 1:
-		length = bulkTime
-	case 0:
-		s = &l.smallSpin
+	s, length := &l.bulkSpin, bulkTime
+	if l.sinks == 0 {
+		s, length = &l.smallSpin, spinTime
 		if !l.cfg.Spin || l.yield || l.jobs > 0 {
 			return 0, nil
 		}
@@ -75,7 +71,7 @@ func (l *Loop) spin() (int, error) {
 		if asked >= length {
 			break
 		}
-		if l.sinks == 1 && asked >= napAfter {
+		if l.sinks > 0 && asked >= napAfter {
 			l.stats.Naps++
 			l.k.Nap(napTime)
 		}
