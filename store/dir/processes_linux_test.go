@@ -33,6 +33,7 @@ type event struct {
 	name       string
 	seed       uint64 // of the array that was put
 	begin, end int64  // ns of a clock that all processes share; end MaxInt64: it was killed before it knew
+	died       int64  // of the process that was killed over it
 	created    int64  // of the receipt of a put
 	id         uint64 // the first half of the transfer's id that was put or found; 0: there was none
 }
@@ -139,8 +140,13 @@ func (c *child) kill(t *testing.T) []event {
 		t.Error(err)
 	}
 	_ = c.cmd.Wait()
+	died := clock()
 	c.stdin.Close()
-	return <-c.told
+	events := <-c.told
+	if n := len(events); n > 0 && events[n-1].end == neverEnded {
+		events[n-1].died = died
+	}
+	return events
 }
 
 func (c *child) stop(t *testing.T) []event {
@@ -264,7 +270,7 @@ func checkHistory(t *testing.T, path string, history []event) {
 		history = append(history, e)
 	}
 	for _, e := range history {
-		if e.kind == "get" {
+		if e.kind == "get" && e.end != neverEnded { // of one that was killed nobody knows what it found
 			checkGet(t, history, e)
 		}
 	}
@@ -311,7 +317,11 @@ func checkGet(t *testing.T, history []event, got event) {
 			continue
 		}
 		fits := got.id == 0 && e.kind == "delete" || got.id != 0 && e.kind == "put" && e.id == got.id
-		if fits && !replaced(e.end) {
+		over := e.end
+		if over == neverEnded {
+			over = e.died
+		}
+		if fits && !replaced(over) {
 			return
 		}
 	}
