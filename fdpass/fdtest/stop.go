@@ -17,7 +17,7 @@ func Stop(pid int) error {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("fdtest: stop process %d: %w", pid, err)
 	}
-	for end := time.Now().Add(10 * time.Second); !stopped(pid); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !stopped(pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return fmt.Errorf("fdtest: process %d does not stop", pid)
 		}
