@@ -333,3 +333,21 @@ func TestMaster_faults(t *testing.T) {
 		})
 	}
 }
+
+// TestMaster_notPassed fails to pass the only offer that a worker has: nothing that it says would end its being stalled, and it gets the
+// connection all the same, and the next one.
+func TestMaster_notPassed(t *testing.T) {
+	var times atomic.Int32
+	r := start(t, Config{Workers: 1, Take: 50 * time.Millisecond, Step: func(s handover.Step) error {
+		if s == handover.StepOffer && times.Add(1) == 1 {
+			return errors.New("planned")
+		}
+		return nil
+	}})
+	for i := range 2 {
+		if _, err := r.ask(fmt.Sprint("line", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.await("it serves", func(s Status) bool { return allReady(s) && s.Connections == 0 && s.Workers[0].Taken == 2 && s.Revoked > 0 })
+}
