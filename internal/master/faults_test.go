@@ -349,5 +349,7 @@ func TestMaster_notPassed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.await("it serves", func(s Status) bool { return allReady(s) && s.Connections == 0 && s.Workers[0].Taken == 2 && s.Revoked > 0 })
+	r.await("it serves", func(s Status) bool {
+		return allReady(s) && s.Connections == 0 && s.Workers[0].Taken == 2 && s.Revoked > 0
+	})
 }
