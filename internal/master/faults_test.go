@@ -208,17 +208,10 @@ func masterLives(t *testing.T, f fault, y *tally) (hit bool) {
 	var woken atomic.Int32
 	if f.about == "stop" {
 		for _, w := range first.Workers {
-			watch.Go(func() { // what it has not taken is revoked meanwhile
-				for !fdtest.Stopped(w.PID) {
-					select {
-					case <-stop:
-						return
-					case <-time.After(time.Millisecond):
-					}
+			watch.Go(func() {
+				if wake(w.PID, stop) {
+					woken.Add(1)
 				}
-				time.Sleep(300 * time.Millisecond)
-				woken.Add(1)
-				syscall.Kill(w.PID, syscall.SIGCONT)
 			})
 		}
 	}
@@ -253,6 +246,19 @@ func masterLives(t *testing.T, f fault, y *tally) (hit bool) {
 		return strings.Contains(r.log.String(), "planned")
 	}
 	return fired.Load() == 1
+}
+
+// wake lets a worker that stops go on when what it has not taken was revoked, unless it did not stop.
+func wake(pid int, stop chan struct{}) bool {
+	for !fdtest.Stopped(pid) {
+		select {
+		case <-stop:
+			return false
+		case <-time.After(time.Millisecond):
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	return syscall.Kill(pid, syscall.SIGCONT) == nil
 }
 
 // masterDies kills the master at a step. What it had not passed is lost, and counted; nobody hangs, nobody is answered twice, the
