@@ -66,7 +66,7 @@ func newEchoCmd(a *app) *cobra.Command {
 		Short:   "Run an echo server on the event loop",
 		Long:    echoLong,
 		Example: "  ndferry echo\n  ndferry echo --listen unix:///tmp/echo.sock --lines --backend poll",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.echo(cmd.Context(), c) },
 	}
 	f := cmd.Flags()
