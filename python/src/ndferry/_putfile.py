@@ -129,7 +129,7 @@ class Begun:
 
         It does when what was begun is of no use: the file was changed, or would be sent another way today.
         """
-        if not self.resumed or self.options.if_absent and not isinstance(error, Changed):
+        if not self.resumed or (self.options.if_absent and not isinstance(error, Changed)):
             return False
         self._forget()
         self.confirmed, self.resumed, self._id = None, False, os.urandom(16).hex()
