@@ -131,15 +131,15 @@ func (a *app) echo(ctx context.Context, c *echoConfig) error {
 		Backend: group.Loops()[0].Stats().Backend,
 		Loops:   c.loops,
 	}
+	show := make(chan os.Signal, 1)
+	signal.Notify(show, syscall.SIGUSR1) // before somebody knows whom to send it
+	defer signal.Stop(show)
 	if err := a.printListening(result); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() {
 		group.Post(func(l *evloop.Loop) { l.Drain(c.drain) })
 	})()
-	show := make(chan os.Signal, 1)
-	signal.Notify(show, syscall.SIGUSR1)
-	defer signal.Stop(show)
 	done := make(chan struct{})
 	defer close(done)
 	go a.showClients(group, show, done)

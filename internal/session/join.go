@@ -204,8 +204,7 @@ func (s *Session) onGathered(op Operation, p *put, r Result) {
 	for _, d := range r.Durable {
 		for i := d.First; i < d.First+d.Count; i++ {
 			if !p.got.has(i) {
-				p.got.set(i)
-				p.missing--
+				p.take(i)
 				if p.leaves != nil {
 					p.leaves[i] = r.Leaves[n]
 				}
