@@ -1,14 +1,20 @@
 // Arrow is Arrow Flight in Go (arrow-go) as a peer of transfers, DoPut and DoGet in batches of 4 MiB: see package
-// bench/peers/rounds for the arguments and the output. It is a module of its own, so that its dependencies are no one else's.
+// bench/peers/bare for the arguments and the output. It is a module of its own, so that its dependencies are no one else's.
 package main
 
 import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
+	"os"
+	"slices"
+	"strconv"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -17,15 +23,29 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-
-	"ndferry/bench/peers/rounds"
 )
 
 const batch = 4 << 20 / 4 // float32 in 4 MiB
 
 var schema = arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Float32}}, nil)
 
-func main() { rounds.Main(serve, dial) }
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) == 2 && os.Args[1] == "server" {
+		log.Fatal(serve())
+	}
+	size, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		log.Fatal(err)
+	}
+	reps, err := strconv.Atoi(os.Args[3])
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := client(os.Getenv("BENCH_SERVER"), size, reps); err != nil {
+		log.Fatal(err)
+	}
+}
 
 // server keeps what was put last.
 type server struct {
@@ -71,26 +91,51 @@ func (s *server) DoGet(_ *flight.Ticket, stream flight.FlightService_DoGetServer
 	return w.Close()
 }
 
-func serve(ln net.Listener) error {
+func serve() error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.MaxSendMsgSize(64<<20))
 	flight.RegisterFlightServiceServer(g, &server{})
+	fmt.Println("ready", ln.Addr())
 	return g.Serve(ln)
 }
 
-// peer is a client, and the table that it puts.
-type peer struct {
-	c       flight.Client
-	values  int
-	batches []arrow.RecordBatch
-}
-
-func dial(addr string, size int, _ []string) (rounds.Peer, error) {
+func client(addr string, size, reps int) error {
 	c, err := flight.NewClientWithMiddleware(addr, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.MaxCallSendMsgSize(64<<20)))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &peer{c: c, values: size / 4, batches: batches(size / 4)}, nil
+	defer c.Close()
+	batches := batches(size / 4)
+	var puts, gets []float64
+	warm := max(2, reps/10)
+	if size > 1<<30 {
+		warm = 1
+	}
+	var before time.Duration
+	for i := range warm + reps {
+		if i == warm {
+			before = cpu()
+		}
+		start := time.Now()
+		if err := put(c, batches); err != nil {
+			return fmt.Errorf("put: %w", err)
+		}
+		middle := time.Now()
+		if err := get(c, size/4); err != nil {
+			return fmt.Errorf("get: %w", err)
+		}
+		if i >= warm {
+			puts = append(puts, middle.Sub(start).Seconds())
+			gets = append(gets, time.Since(middle).Seconds())
+		}
+	}
+	perGB := (cpu() - before).Seconds() / (2 * float64(size) * float64(reps) / 1e9)
+	fmt.Printf(`{"put":%.9f,"get":%.9f,"cpu_per_gb":%.4f}`+"\n", median(puts), median(gets), perGB)
+	return nil
 }
 
 // batches cuts n random values.
@@ -113,14 +158,14 @@ func batches(n int) (all []arrow.RecordBatch) {
 	return all
 }
 
-func (p *peer) Put() error {
-	stream, err := p.c.DoPut(context.Background())
+func put(c flight.Client, batches []arrow.RecordBatch) error {
+	stream, err := c.DoPut(context.Background())
 	if err != nil {
 		return err
 	}
 	w := flight.NewRecordWriter(stream, ipc.WithSchema(schema))
 	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{"a"}})
-	for _, b := range p.batches {
+	for _, b := range batches {
 		if err := w.Write(b); err != nil {
 			return err
 		}
@@ -140,8 +185,8 @@ func (p *peer) Put() error {
 	}
 }
 
-func (p *peer) Get() error {
-	stream, err := p.c.DoGet(context.Background(), &flight.Ticket{Ticket: []byte("a")})
+func get(c flight.Client, n int) error {
+	stream, err := c.DoGet(context.Background(), &flight.Ticket{Ticket: []byte("a")})
 	if err != nil {
 		return err
 	}
@@ -150,19 +195,31 @@ func (p *peer) Get() error {
 		return err
 	}
 	defer r.Release()
-	missing := p.values
 	var table []arrow.RecordBatch
 	for r.Next() {
 		b := r.RecordBatch()
 		b.Retain()
 		table = append(table, b)
-		missing -= int(b.NumRows())
+		n -= int(b.NumRows())
 	}
 	for _, b := range table {
 		b.Release()
 	}
-	if missing != 0 {
-		return fmt.Errorf("%d values are missing", missing)
+	if n != 0 {
+		return fmt.Errorf("%d values are missing", n)
 	}
 	return r.Err()
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
+func cpu() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		panic(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
