@@ -24,11 +24,7 @@ import (
 // pair returns two ends that are closed with the test.
 func pair(t testing.TB, typ Type) (*Conn, *Conn) {
 	t.Helper()
-	a, b, err := Pair(typ)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
+	a, b := freePair(t, typ)
 	for _, c := range []*Conn{a, b} {
 		c.SetDeadline(time.Now().Add(time.Minute)) // no test hangs
 	}

@@ -62,15 +62,12 @@ func (c *cells) refuses(h wire.Header) *wire.Failure {
 	return f
 }
 
-// maxAccept bounds the ranges of an ACCEPT, so that their text fits a control frame.
-const maxAccept = 2000
-
 // takeUp marks the cells that are durable already, and returns what the client is told of them.
 func (c *cells) takeUp(r Result) wire.AcceptMessage {
 	m := wire.AcceptMessage{Durable: [][2]uint64{}}
 	n := 0
 	for _, d := range r.Durable {
-		told := len(m.Durable) < maxAccept
+		told := len(m.Durable) < wire.RangesSent
 		if told {
 			m.Durable = append(m.Durable, [2]uint64{uint64(d.First), uint64(d.Count)})
 		} else if c.spare == nil {

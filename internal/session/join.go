@@ -34,7 +34,7 @@ type sharing struct {
 
 // untold notes the durable cells that ACCEPT has no room for.
 func (u *upload) untold(durable []store.Range) {
-	for _, d := range durable[min(maxAccept, len(durable)):] {
+	for _, d := range durable[min(wire.RangesSent, len(durable)):] {
 		if u.spare == nil {
 			u.spare = newBitmap(u.grid.Len())
 		}
