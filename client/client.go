@@ -243,10 +243,47 @@ func (c *Client) flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	c.patience(c.nc.SetWriteDeadline)
-	_, err := c.nc.Write(c.out)
+	err := c.write(c.out)
 	c.out = c.out[:0]
 	return c.lastWords(err)
+}
+
+// write writes p for as long as the other side takes something of it, or says something, within the time that it has for progress: a server
+// whose store is slow says CREDIT or ACK meanwhile.
+func (c *Client) write(p []byte) error {
+	for {
+		c.patience(c.nc.SetWriteDeadline)
+		n, err := c.nc.Write(p)
+		if !c.mayGoOn(int64(n), err) {
+			return err
+		}
+		p = p[n:]
+	}
+}
+
+// writeAll is write for several buffers.
+func (c *Client) writeAll(bufs *net.Buffers) error {
+	for {
+		c.patience(c.nc.SetWriteDeadline)
+		n, err := bufs.WriteTo(c.nc)
+		if !c.mayGoOn(n, err) {
+			return err
+		}
+	}
+}
+
+// mayGoOn tells that a write of which n bytes were taken in time is to be gone on with.
+func (c *Client) mayGoOn(n int64, err error) bool {
+	return err != nil && errors.Is(err, os.ErrDeadlineExceeded) && (n > 0 || c.lives())
+}
+
+// lives tells whether something has come that was not there when it was asked before; a reader of frames finds it later.
+func (c *Client) lives() bool {
+	had := c.in.Buffered()
+	c.nc.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, _ = c.in.Peek(had + 1)
+	c.nc.SetReadDeadline(time.Time{})
+	return c.in.Buffered() > had
 }
 
 // lastWords looks, when writing failed, for the ERROR that the server sent before it closed.

@@ -384,13 +384,11 @@ func (c *Client) sendCell(h wire.Header, data []byte) error {
 		piece := data[:n]
 		data = data[n:]
 		var err error
-		c.patience(c.nc.SetWriteDeadline)
 		if len(c.out) > 0 {
-			both := net.Buffers{c.out, piece}
-			_, err = both.WriteTo(c.nc)
+			err = c.writeAll(&net.Buffers{c.out, piece})
 			c.out = c.out[:0]
 		} else {
-			_, err = c.nc.Write(piece)
+			err = c.write(piece)
 		}
 		if err != nil {
 			return c.lastWords(err)

@@ -13,7 +13,7 @@ const (
 	Send    Verb = iota + 1 // write Segments, in order; then call OnSent(Token) when Token is not 0
 	Submit                  // run Op with an Executor, after all that were submitted before it, and call OnDone
 	Abandon                 // cancel what runs for Stream, it still ends with OnDone
-	Arm                     // call OnTick at At
+	Arm                     // call OnTick at At, and not at an earlier At any more
 	Close                   // write what was sent, then close; Err is why, nil when the peer left
 )
 

@@ -63,6 +63,7 @@ func (s *Session) begin(stream uint32, p *put) {
 	if p.join {
 		job = Join
 	}
+	s.watch()
 	s.submit(Operation{Job: job, Stream: stream, Spec: &p.spec})
 }
 

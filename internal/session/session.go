@@ -84,6 +84,8 @@ type Session struct {
 	outstanding uint64    // credit that the peer has used and that was not granted again
 	owed        uint64    // part of it whose memory is free
 	told        time.Time // of the last grant, or when the first cell came after all were done
+	watched     bool      // OnTick will come and look whether the peer waits for us: see life.go
+	holding     bool      // the last header was answered Wait
 	credit      uint64    // what we may still send
 
 	header  wire.Header // the frame whose payload is being read
@@ -138,16 +140,26 @@ func (s *Session) BadHeader(err error) {
 	}
 }
 
-// OnTick is for the time of an Arm.
-func (s *Session) OnTick(time.Time) {
-	if !s.greeted && !s.closed {
+// OnTick is for the time of the last Arm, which is now.
+func (s *Session) OnTick(now time.Time) {
+	switch {
+	case s.closed:
+	case !s.greeted:
 		s.refuse(wire.Failf(wire.CodeDeadline, "no HELLO within %v", s.cfg.Handshake))
+	case s.watched:
+		s.look(now)
 	}
 }
 
 // OnHeader takes a header that wire.ParseHeader accepted and answers what to do with its payload. A frame without payload is
 // done with it.
 func (s *Session) OnHeader(h wire.Header) Payload {
+	p := s.onHeader(h)
+	s.holding = p.Verdict == Wait
+	return p
+}
+
+func (s *Session) onHeader(h wire.Header) Payload {
 	if s.closed {
 		return Payload{Verdict: Refuse}
 	}
@@ -357,10 +369,14 @@ func (s *Session) grant(n uint32) {
 	if s.closed || s.owed < grantStep && s.cfg.Now().Sub(s.told) < grantPause {
 		return
 	}
+	s.grantNow(s.cfg.Now())
+}
+
+func (s *Session) grantNow(now time.Time) {
 	s.send(wire.Header{Kind: wire.Credit, Index: s.owed}, nil)
 	s.outstanding -= s.owed
 	s.owed = 0
-	s.told = s.cfg.Now()
+	s.told = now
 }
 
 func (s *Session) onCancel(h wire.Header) Payload {

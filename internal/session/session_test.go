@@ -33,6 +33,7 @@ type rig struct {
 	sent  []uint64    // tokens of sends that are not finished
 	out   []byte      // what the peer received
 	now   time.Time
+	armed time.Time // zero: no tick is to come
 	ended bool
 }
 
@@ -74,6 +75,8 @@ func (r *rig) fetch() {
 			}
 		case Submit:
 			r.ops = append(r.ops, a.Op)
+		case Arm:
+			r.armed = a.At
 		case Close:
 			r.ended = true
 		}

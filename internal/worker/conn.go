@@ -302,10 +302,15 @@ func (c *conn) work() {
 }
 
 func (c *conn) arm(at time.Time) {
-	d := time.Until(at)
-	c.timer = time.AfterFunc(d, func() {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.timer = time.AfterFunc(time.Until(at), func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		if c.dead {
+			return
+		}
 		c.ses.OnTick(time.Now())
 		c.act()
 	})

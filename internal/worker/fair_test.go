@@ -79,7 +79,7 @@ var (
 	storeClients = flag.Int("store-clients", 64, "clients that send to it")
 	storeCells   = flag.Int("store-cells", 48, "cells that each of them sends")
 	storeCell    = flag.Int("store-cell", 16<<10, "bytes of a cell")
-	storeWait    = flag.Duration("store-wait", 2*time.Minute, "how long a client waits for progress")
+	storeWait    = flag.Duration("store-wait", 0, "how long a client waits for progress; 0 is as long as clients do by default")
 )
 
 // slowServer is what the process with the slow store is told, and what it answers at its end.

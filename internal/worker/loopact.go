@@ -24,6 +24,12 @@ func (lc *loopConn) act() {
 		case session.Abandon:
 			lc.ex.Abandon(a.Stream)
 		case session.Arm:
+			if lc.timer != nil {
+				lc.timer.Stop()
+			}
+			if lc.dead {
+				continue
+			}
 			lc.timer = lc.d.loop.After(time.Until(a.At), func() {
 				lc.timer = nil
 				lc.ses.OnTick(time.Now())
