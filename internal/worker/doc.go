@@ -6,7 +6,8 @@
 // connection. An idle connection owns no buffer and no goroutine. On Linux the first loop
 // accepts on TCP listeners itself (door_linux.go). Under the other driver (conn.go, out.go) every connection has a goroutine that reads and, when there is much to
 // send or slow work to do, one that writes and one that runs operations, under the connection's one lock. It is for
-// connections that are more than a descriptor (TLS, pipes of a test), for sessions that come from another worker, and for who asks for it.
+// connections that are more than a descriptor (TLS, pipes of a test), and for who asks for it. Either goes on with a session that comes from another
+// worker (depart.go, loopdepart.go).
 //
 // What a server lets its clients make it hold is in limits.go.
 package worker

@@ -69,8 +69,10 @@ type loopConn struct {
 	dead    bool // the connection has
 
 	draining bool // asked for before Open
+	forced   bool // that, too
 
-	meta *handover.Meta // of a connection that a master passed
+	meta  *handover.Meta // of a connection that a master passed
+	state []byte         // the session of one that another worker has let go, until Open
 }
 
 func newLoopConn(d *loopDriver, t *ticket) *loopConn {
@@ -93,9 +95,13 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 // Open implements evloop.Handler.
 func (lc *loopConn) Open(c *evloop.Conn) {
 	lc.c = c
-	lc.ses = session.New(lc.d.srv.cfg.Session, lc.ex, time.Now())
+	if len(lc.state) == 0 {
+		lc.ses = session.New(lc.d.srv.cfg.Session, lc.ex, time.Now())
+	} else if !lc.thaw() {
+		return
+	}
 	if lc.draining {
-		lc.ses.Drain(false)
+		lc.end(lc.forced)
 	}
 	lc.act()
 }
@@ -299,17 +305,23 @@ func (lc *loopConn) tooSlow() {
 func (lc *loopConn) drain(force bool) {
 	_ = lc.d.loop.Post(func() {
 		if lc.c == nil { // it was accepted a moment ago
-			lc.draining = true
+			lc.draining, lc.forced = true, lc.forced || force
 		} else if !lc.dead {
-			lc.ses.Drain(force)
+			lc.end(force)
 			lc.act()
-			if force {
-				lc.d.loop.After(lastWords, func() {
-					if !lc.dead {
-						lc.c.Abort(evloop.ErrTimeout)
-					}
-				})
-			}
+		}
+	})
+}
+
+// end has the session end, at once when it is forced.
+func (lc *loopConn) end(force bool) {
+	lc.ses.Drain(force)
+	if !force {
+		return
+	}
+	lc.d.loop.After(lastWords, func() {
+		if !lc.dead {
+			lc.c.Abort(evloop.ErrTimeout)
 		}
 	})
 }

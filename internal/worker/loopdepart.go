@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,4 +82,18 @@ func (lc *loopConn) goTo(d departure) error {
 	}
 	lc.finish()
 	return nil
+}
+
+// thaw goes on with the session that another worker let go, and tells whether it can.
+func (lc *loopConn) thaw() bool {
+	var err error
+	lc.ses, err = session.Import(lc.d.srv.cfg.Session, lc.ex, time.Now(), lc.state)
+	lc.state = nil
+	if err != nil {
+		lc.d.srv.cfg.Log.Error("a connection from another worker", "err", err)
+		lc.c.Abort(err)
+		return false
+	}
+	lc.greets()
+	return true
 }

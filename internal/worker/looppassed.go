@@ -3,10 +3,9 @@
 package worker
 
 import (
+	"bytes"
 	"net/netip"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"ndferry/evloop"
 	"ndferry/internal/handover"
@@ -46,14 +45,14 @@ func (d *loopDriver) receive(ch *handover.Worker, told func(time.Duration), ende
 	return <-begun
 }
 
-// adoptPassed is adopt for a descriptor that the first loop has received. It runs there.
-func (d *loopDriver) adoptPassed(fd int, client string, lc *loopConn) {
+// adoptPassed is adopt for a descriptor that the first loop has received, with what was read from it. It runs there; preread is copied.
+func (d *loopDriver) adoptPassed(fd int, client string, preread []byte, lc *loopConn) {
 	adopt := func() {
 		peer, err := netip.ParseAddrPort(client)
 		if err == nil {
-			_, err = d.loop.AdoptTCP(fd, peer, nil, lc)
+			_, err = d.loop.AdoptTCP(fd, peer, preread, lc)
 		} else {
-			_, err = d.loop.Adopt(fd, nil, lc)
+			_, err = d.loop.Adopt(fd, preread, lc)
 		}
 		if err != nil {
 			lc.dead = true
@@ -64,8 +63,9 @@ func (d *loopDriver) adoptPassed(fd int, client string, lc *loopConn) {
 		adopt()
 		return
 	}
+	preread = bytes.Clone(preread)
 	if d.loop.Post(adopt) != nil {
-		_ = unix.Close(fd)
+		end(fd)
 		d.srv.forget(lc, lc.ticket)
 	}
 }

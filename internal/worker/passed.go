@@ -69,14 +69,15 @@ func (s *Server) Attend(ctx context.Context, ch *handover.Worker, drain time.Dur
 	}
 }
 
-// passed begins to serve a connection that the master passed.
+// passed begins to serve a connection that the master passed, with the session that another worker froze, if one did.
 func (s *Server) passed(c *handover.Conn) error {
-	t := s.admit.enter(c.Client)
+	words := s.master.Load().Words()
 	fd, err := c.FD()
 	if err != nil {
+		words.Closed()
 		return err
 	}
-	words := s.master.Load().Words()
+	t := s.admit.enter(c.Client)
 	if t == nil {
 		s.cfg.Log.Debug("connection refused: over a limit", "peer", c.Client)
 		end(fd)
@@ -91,36 +92,19 @@ func (s *Server) passed(c *handover.Conn) error {
 		end(fd)
 		return nil
 	}
+	if !s.looping() {
+		return s.startPassed(fd, t, &c.Meta)
+	}
+	lc := newLoopConn(s.loops.place(), t)
 	meta := c.Meta
 	meta.Preread, meta.State = nil, nil
-	if len(c.State) == 0 && s.looping() {
-		lc := newLoopConn(s.loops.place(), t)
-		lc.meta = &meta
-		s.conns[lc] = struct{}{}
-		s.done.Add(1)
-		s.mu.Unlock()
-		lc.d.adoptPassed(fd, c.Client, lc)
-		s.mu.Lock()
-		return nil
-	}
-	if len(c.State) > 0 && s.loops != nil { // taking a session over may have to wait, and this is a loop
-		moved := handover.Conn{Offer: c.Offer}
-		moved.Preread, moved.State = bytes.Clone(c.Preread), bytes.Clone(c.State)
-		go func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.draining {
-				t.leave()
-				end(fd)
-				return
-			}
-			if err := s.startPassed(fd, t, &moved.Meta); err != nil {
-				s.cfg.Log.Error("a connection from another worker", "err", err)
-			}
-		}()
-		return nil
-	}
-	return s.startPassed(fd, t, &c.Meta)
+	lc.meta, lc.state = &meta, bytes.Clone(c.State)
+	s.conns[lc] = struct{}{}
+	s.done.Add(1)
+	s.mu.Unlock()
+	lc.d.adoptPassed(fd, c.Client, c.Preread, lc)
+	s.mu.Lock()
+	return nil
 }
 
 // startPassed drives a passed connection by goroutines. Called with mu held.
