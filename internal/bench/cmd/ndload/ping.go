@@ -298,7 +298,7 @@ func (s *saturated) sum() {
 		s.l.failed(errors.New("no PING was answered"))
 		return
 	}
-	s.l.moved[0] = int64(s.counted) * int64(s.cell)
+	s.l.moved[0].Store(int64(s.counted) * int64(s.cell))
 	took := s.l.took.Load() // of counting
 	one := float64(took) / float64(s.counted)
 	slices.Sort(s.times)
