@@ -73,6 +73,9 @@ func (u *throttledUpload) Write(ctx context.Context, c store.Cell, data []byte) 
 	return u.Upload.Write(ctx, c, data)
 }
 
+// minCells of each client are needed for a fairness: with fewer hardly any are stored between the begin of all and the first end.
+const minCells = 8
+
 // What mk/server.mk changes: in the gate 64 clients send 768 KiB each.
 var (
 	storeRate    = flag.Int("store-rate", 80e6, "bytes that the slow store of TestGateFairness takes in a second")
@@ -196,7 +199,7 @@ func fairness(t *testing.T, driver string) {
 	jain := sum * sum / (float64(s.Clients) * squares)
 	t.Logf("%d clients, %d cells of %d bytes each, in %.1f s: fairness %.3f from when all had begun to when the first had ended; %d bytes of %d were taken, "+
 		"memory at most %d KiB, %d KiB before", s.Clients, s.Cells, s.Cell, took, jain, s.Pool, s.Memory, s.PeakRSS>>10, s.IdleRSS>>10)
-	if driver == LoopDriver && jain < 0.95 { // goroutines have no order
+	if driver == LoopDriver && s.Cells >= minCells && jain < 0.95 { // goroutines have no order
 		t.Errorf("fairness %.3f", jain)
 	}
 	if s.Pool > s.Memory+int64(s.Cell) {
