@@ -2,10 +2,10 @@ package session
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"runtime"
 
+	"ndferry/array"
 	"ndferry/store"
 	"ndferry/wire/codec"
 )
@@ -15,6 +15,9 @@ const (
 	ValidateFull   = "full"
 	ValidateHeader = "header"
 )
+
+// besides is the size from which on a cell is worth a goroutine that hashes it.
+const besides = 128 << 10
 
 // decoding bounds how many cells this process decodes at a time, and with it their memory: one raw cell each.
 var decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
@@ -30,7 +33,7 @@ func (e *Executor) Parallel(op *Operation) bool {
 		return false
 	}
 	u := e.upload(op.Stream)
-	return u != nil && u.compressed
+	return u != nil && (u.compressed || u.sha256 && len(op.Data) >= besides)
 }
 
 // inspect checks a cell as it was sent, and sets its leaf.
@@ -72,7 +75,7 @@ func (u *upload) inspect(op *Operation, raw []byte) error {
 		return suspect{fmt.Errorf("cell %d: the padding over the edge of the array is not zero: %w", op.Cell.Index, store.ErrInvalid)}
 	}
 	if u.sha256 {
-		op.Cell.Leaf = sha256.Sum256(raw)
+		op.Cell.Leaf = array.Leaf(raw)
 	}
 	return nil
 }
