@@ -7,6 +7,7 @@ import (
 
 	"ndferry/array"
 	"ndferry/store"
+	"ndferry/wire"
 	"ndferry/wire/codec"
 )
 
@@ -15,9 +16,6 @@ const (
 	ValidateFull   = "full"
 	ValidateHeader = "header"
 )
-
-// besides is the size from which on a cell is worth a goroutine that hashes it.
-const besides = 128 << 10
 
 // decoding bounds how many cells this process decodes at a time, and with it their memory: one raw cell each.
 var decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
@@ -33,7 +31,7 @@ func (e *Executor) Parallel(op *Operation) bool {
 		return false
 	}
 	u := e.upload(op.Stream)
-	return u != nil && (u.compressed || u.sha256 && len(op.Data) >= besides)
+	return u != nil && (u.compressed || u.sha256 && len(op.Data) > wire.Piece)
 }
 
 // inspect checks a cell as it was sent, and sets its leaf.

@@ -59,7 +59,7 @@ func hashedBeside(t *testing.T, driver string) {
 	}
 	st := &pairing{Store: mem.New(mem.Config{}), met: make(chan struct{})}
 	_, addr := serve(t, st, Config{Driver: driver})
-	const cell = 128 << 10
+	const cell = 512 << 10
 	a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{4 * cell}, Data: varied(4 * cell)}
 	c := dial(t, addr)
 	r, err := c.Put(t.Context(), "a", a, client.PutOptions{Cell: array.Shape{cell}, Digest: client.SHA256, Codec: "none"})
