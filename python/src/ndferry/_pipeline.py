@@ -21,13 +21,12 @@ def threads() -> int:
 class Pipeline:
     """Work that threads do in order of submission, a bounded number of pieces ahead of who takes the results.
 
-    `finish`: also after an error all that was submitted is done. `depth`: how many pieces at most, if not one more than there
-    are threads.
+    `finish`: also after an error all that was submitted is done.
     """
 
-    def __init__(self, *, finish: bool = False, depth: int = 0) -> None:
+    def __init__(self, *, finish: bool = False) -> None:
         self._finish = finish
-        self._depth = max(depth, threads() + 1)
+        self._depth = threads() + 1
         self._pool = ThreadPoolExecutor(threads(), "ndferry")
         self._pending: deque[Future[Any]] = deque()
 

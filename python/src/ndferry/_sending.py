@@ -30,9 +30,6 @@ MEASURED: Final = 8 * MIB
 BESIDE: Final = 256 * KIB
 """Bytes of cells from which on a thread hashes them beside the connection."""
 
-HASH_AHEAD: Final = 32 * MIB
-"""Bytes that are sent and not hashed yet, at most, of an array whose cells lie in memory as they are sent."""
-
 
 class Sending(Conversation):
     """The part of `ndferry._core.Session` that sends cells.
@@ -70,7 +67,7 @@ class Sending(Conversation):
                 if upload.leaves is not None:
                     upload.leaves[:] = np.frombuffer(source.leaves_of_fill(), np.uint8).reshape(-1, 32)
             if upload.leaves is not None and layout.cell_bytes >= BESIDE:
-                with Pipeline(depth=HASH_AHEAD // layout.cell_bytes if source.direct else 0) as pipeline:
+                with Pipeline() as pipeline:
                     sent = yield from self._send_steps(stream, out, upload, source, pipeline, progress)
             else:
                 sent = yield from self._send_steps(stream, out, upload, source, None, progress)
