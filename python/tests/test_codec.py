@@ -28,13 +28,13 @@ SHUFFLES = ("auto", "none", "byte", "bit")
 
 @pytest.fixture
 def durable(server: Server) -> Iterator[ndferry.Client]:
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         yield c
 
 
 @pytest.fixture
 def memory(memory_server: Server) -> Iterator[ndferry.Client]:
-    with ndferry.connect(memory_server.addr, timeout=20) as c:
+    with ndferry.connect(memory_server.addr, timeout=60) as c:
         yield c
 
 
@@ -181,7 +181,7 @@ def test_chunks_are_coded_side_by_side(memory: ndferry.Client, monkeypatch: pyte
                 most = max(most, running)
                 first = begun <= 2
             if first:
-                pair.wait(30)  # neither of the first two goes on before both run
+                pair.wait(60)  # neither of the first two goes on before both run
             try:
                 return work(*arguments)
             finally:

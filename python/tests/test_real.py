@@ -106,7 +106,7 @@ def test_real_arrays(server: Server, name: str) -> None:
         warnings.simplefilter("ignore")
         arrays = list(SETS[name]())
     assert len(arrays) == FIXED[name]
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         for number, (label, array) in enumerate(arrays):
             c.put(f"r{number}", array, digest="sha256")
             back = c.get(f"r{number}")

@@ -30,7 +30,7 @@ class Counted:
     def __init__(self, server: Server, place: Path) -> None:
         self.server = server
         self.cutter = Cutter(place / "counted", server.addr)
-        self.client = ndferry.connect(self.cutter.addr, timeout=20)
+        self.client = ndferry.connect(self.cutter.addr, timeout=60)
 
     def sent(self) -> tuple[list[int], int]:
         """The cells that went to the server since the last time, and the number of those that were only said."""
@@ -261,7 +261,7 @@ VIEWS: dict[str, tuple[Any, int]] = {
 def test_views_are_gathered_in_bounded_memory(server: Server, name: str) -> None:
     view, most = VIEWS[name]
     array = view(np.arange(1 << 23, dtype="<i8").reshape(1 << 11, 1 << 12))  # 64 MiB in cells of 4
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         c.put("warm", np.zeros(3))
         tracemalloc.start()
         try:
@@ -292,7 +292,7 @@ def text_of(size: int) -> dict[str, str]:
     ids=["depth 16", "1 MiB", "numbers", "text"],
 )  # fmt: skip
 def test_attributes_come_back(server: Server, attrs: dict[str, Any]) -> None:
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         c.put("a", np.zeros(3), attrs=attrs)
         back = c.open("a").attrs
         assert back == attrs
@@ -307,7 +307,7 @@ def test_attributes_come_back(server: Server, attrs: dict[str, Any]) -> None:
     ids=["depth 17", "over 1 MiB", "NaN", "infinity", "set", "bytes", "key", "surrogate", "NumPy scalar", "list"],
 )  # fmt: skip
 def test_attributes_that_are_refused(server: Server, attrs: Any) -> None:
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         with pytest.raises((ndferry.InvalidError, ndferry.LimitError), match="attr"):
             c.put("a", np.zeros(3), attrs=attrs)
         with pytest.raises(KeyError):
@@ -329,12 +329,12 @@ def test_attributes_of_the_command_line(server: Server, tmp_path: Path) -> None:
     ).stdout
     assert re.search(r'"i":123456789012345678901234567890\b', shown)
     assert '"f":1.10' in shown  # the text itself
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         assert c.stat("a").attrs["i"] == 123456789012345678901234567890
         assert c.stat("a").attrs["s"] == "NaN"
     named = [server.binary, "put", tmp_path / "a.npy", "named", "--addr", server.addr, "--dims"]
     assert subprocess.run([*named, "time"], capture_output=True, timeout=60).returncode == 0
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         assert c.open("named").dims == ("time",)
     shown = subprocess.run([server.binary, "stat", "named", "--addr", server.addr], capture_output=True, text=True)
     assert re.search(r"^dims +time$", shown.stdout, re.MULTILINE)
