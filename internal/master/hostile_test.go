@@ -52,7 +52,7 @@ func beHostile(w *handover.Worker, what []string) int {
 		return fail(err)
 	}
 	// It does not end by itself: the master has to see to that.
-	time.Sleep(time.Minute)
+	time.Sleep(10 * time.Minute)
 	return 1
 }
 
@@ -148,7 +148,7 @@ func TestHostileWorker_hungFile(t *testing.T) {
 			return s.Workers[0].Generation <= 2 && strings.Contains(r.log.String(), "a worker's channel")
 		})
 		for i := range 20 {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.addr)
 			cancel()
 			if err != nil {
