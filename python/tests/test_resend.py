@@ -18,7 +18,7 @@ import ndferry
 from conftest import Server
 
 CHUNK = 48
-SEED = 11
+SEED = 12
 
 
 class Damager:
