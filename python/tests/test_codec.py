@@ -157,9 +157,11 @@ def five_kinds(n: int) -> dict[str, Any]:
 
 
 def test_auto_on_a_slow_link(memory: ndferry.Client) -> None:
+    codecs: tuple[tuple[Any, int], ...] = (("lz4", 5), ("zstd", 1))
+    shuffles: tuple[Any, ...] = ("none", "byte", "bit")
     for kind, a in five_kinds(1 << 20).items():
         best = 1.0
-        for (codec, level), shuffle in itertools.product((("lz4", 5), ("zstd", 1)), ("none", "byte", "bit")):
+        for (codec, level), shuffle in itertools.product(codecs, shuffles):
             best = max(best, memory.put("a", a, codec=codec, level=level, shuffle=shuffle).ratio)
         auto = memory.put("a", a, link_rate=1e6)
         assert auto.ratio >= 0.9 * best, (kind, auto, best)

@@ -178,7 +178,7 @@ def test_any_region(memory: ndferry.Client, data: st.DataObject) -> None:
     remote = memory.open("m/r")
     assert (remote.shape, remote.dtype, remote.ndim, remote.chunks) == (array.shape, array.dtype, array.ndim, chunks)
     drawn = data.draw(hnp.basic_indices(array.shape, allow_newaxis=False)) if shape else ()
-    key = list(drawn) if isinstance(drawn, tuple) else [drawn]
+    key: list[Any] = list(drawn) if isinstance(drawn, tuple) else [drawn]
     free = [axis for axis, part in enumerate(key) if part == slice(None) or isinstance(part, int)]
     if free and Ellipsis not in key:
         axis = data.draw(st.sampled_from(free))
@@ -335,7 +335,7 @@ def test_attributes_and_dims(memory: ndferry.Client) -> None:
 @pytest.mark.parametrize("chunks", [(0, 1), (1, -1), (1,), (1.5, 1), "xy", ("1", 1), 1.0, None], ids=str)
 def test_chunks(memory: ndferry.Client, chunks: Any) -> None:
     if chunks is None:
-        memory.put("m/ch", np.zeros((5, 7)), chunks=(np.int64(2), 3))  # any regular grid
+        memory.put("m/ch", np.zeros((5, 7)), chunks=(np.int64(2), 3))  # type: ignore[arg-type]  # any regular grid
         assert memory.open("m/ch").chunks == (2, 3)
         return
     with pytest.raises(ndferry.InvalidError, match="chunks"):

@@ -191,7 +191,7 @@ def test_what_was_changed_comes_again(cutter: Cutter, place: Path) -> None:
             f.seek(-1, os.SEEK_CUR)
             f.write(bytes([old ^ 1]))
         with ndferry.connect(cutter.addr, timeout=60) as c:
-            c.get_file("a", path, resume=resume)  # type: ignore[arg-type]
+            c.get_file("a", path, resume=resume)
         assert (np.load(path) == ARRAY).all()
         again = cutter.connections[-1][1].cells()
         assert set(again) & set(came) == {3}
