@@ -18,7 +18,7 @@ import (
 
 // Hung is an open file on a file system that does not answer: close, stat and
 // read of it wait until Release. It is what a hostile peer can pass to whoever
-// takes descriptors. After 80 s it fails what waits. Do not start a process while this one has such a
+// takes descriptors. After 80 s, or when this process ends, it fails what waits. Do not start a process while this one has such a
 // descriptor open: exec would close it in the child, and wait.
 type Hung struct {
 	fd   int
@@ -26,7 +26,7 @@ type Hung struct {
 	dir  string
 	done chan struct{}
 
-	guard *exec.Cmd // ends it after 80 s
+	guard *exec.Cmd // ends it when this process has ended, or after 80 s
 
 	mu       sync.Mutex
 	released bool     // guarded by mu
@@ -111,8 +111,11 @@ func mount(dir string) (*Hung, error) {
 		return nil, err
 	}
 	h := &Hung{fd: -1, dev: dev, dir: dir, done: make(chan struct{})}
-	// A process that ends while it waits for its own file system would stay for ever.
-	h.guard = exec.Command("sh", "-c", "sleep 80; umount -f \"$0\"; umount -l \"$0\"", dir)
+	// A process that ends while it waits for its own file system would stay for ever: its descriptors are gone then, or its first thread
+	// has SIGKILL pending.
+	h.guard = exec.Command("sh", "-c", `n=0
+		while [ $n -lt 400 ] && [ -n "$(ls "/proc/$PPID/fd" 2>/dev/null)" ] && ! grep -q "^SigPnd:.*1..$" "/proc/$PPID/status"; do sleep 0.2; n=$((n+1)); done
+		umount -f "$0"; umount -l "$0"`, dir)
 	h.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.guard.Start(); err != nil {
 		unix.Close(dev)

@@ -280,7 +280,8 @@ func (w *worker) flush() {
 		passed, err := w.send(ch, body, files)
 		m.mu.Lock()
 		for _, o := range batch {
-			o.sent, o.lost = true, o.lost || !passed
+			o.sent = true
+			o.lost = o.lost || !passed
 		}
 		if err != nil && w.ch == ch {
 			m.cfg.Log.Debug("offer not sent", "worker", w.index, "err", err)
