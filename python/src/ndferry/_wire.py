@@ -197,7 +197,7 @@ def _fastest() -> Callable[[int, Buffer], int]:
         from awscrt.checksums import crc32c as folded
     except ImportError:
         return _extend  # type: ignore[no-any-return]
-    return lambda crc, data: folded(data, crc)  # type: ignore[no-any-return]
+    return lambda crc, data: folded(data, crc)
 
 
 _bulk: Callable[[int, Buffer], int] = _first
