@@ -26,23 +26,7 @@ func serveTCP(t *testing.T, cfg Config) (srv *Server, address string, end func()
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	end = sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := srv.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-		if err := <-served; !errors.Is(err, ErrServerClosed) {
-			t.Errorf("serve: %v", err)
-		}
-		if err := st.Close(); err != nil {
-			t.Errorf("close the store: %v", err)
-		}
-	})
-	t.Cleanup(end)
-	return srv, ln.Addr().String(), end
+	return srv, ln.Addr().String(), serveOn(t, srv, st, ln)
 }
 
 // reset makes a connection of TCP end without a word more.

@@ -78,9 +78,15 @@ func serve(t testing.TB, st store.Store, cfg Config) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveOn(t, srv, st, ln)
+	return srv, "unix://" + path
+}
+
+// serveOn runs a server on a listener until the test ends or end is called, which closes the store, too.
+func serveOn(t testing.TB, srv *Server, st store.Store, ln net.Listener) (end func()) {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
@@ -93,7 +99,8 @@ func serve(t testing.TB, st store.Store, cfg Config) (*Server, string) {
 			t.Errorf("close the store: %v", err)
 		}
 	})
-	return srv, "unix://" + path
+	t.Cleanup(end)
+	return end
 }
 
 // testLog writes what the server logs to the test's log.
