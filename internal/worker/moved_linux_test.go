@@ -29,13 +29,6 @@ type attended struct {
 	master *handover.Channel
 	words  *handover.Words
 	seq    uint64
-	given  chan givenBack
-}
-
-// givenBack is a connection that a worker has returned; the descriptor is the test's.
-type givenBack struct {
-	fd int
-	handover.Return
 }
 
 // attend starts workers 1 to n of one master over a directory, until the test ends.
@@ -67,7 +60,7 @@ func attendAs(t *testing.T, owner, path string, cfg Config) *attended {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &attended{t: t, master: channel(near), given: make(chan givenBack, 1)}
+	a := &attended{t: t, master: channel(near)}
 	if a.words, err = handover.MakeWords(slots); err != nil {
 		t.Fatal(err)
 	}
@@ -96,14 +89,10 @@ func attendAs(t *testing.T, owner, path string, cfg Config) *attended {
 	}
 	cfg.Owner, cfg.Log = owner, slog.New(slog.NewTextHandler(testLog{t}, nil))
 	a.srv = New(st, cfg)
-	go a.hear()
 	ended := make(chan error, 1)
 	go func() { ended <- a.srv.Attend(context.Background(), ch, 100*time.Millisecond) }()
 	t.Cleanup(func() {
 		a.master.Close()
-		for g := range a.given {
-			t.Errorf("a connection was given back to nobody: %d", g.fd)
-		}
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
@@ -161,41 +150,29 @@ func (a *attended) dial() *peer {
 	return newPeer(a.t, nc)
 }
 
-// hear takes what the worker says, until its end: a worker waits for a master that does not hear it.
-func (a *attended) hear() {
-	defer close(a.given)
+// returned waits for a connection that the worker gives back; the descriptor is the caller's.
+func (a *attended) returned() (fd int, r handover.Return) {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+	defer cancel()
 	for {
-		f, files, err := a.master.Recv(context.Background())
+		f, files, err := a.master.Recv(ctx)
 		if err != nil {
-			return
+			a.t.Fatal(err)
 		}
 		if f.Kind != handover.KindReturn {
 			files.Close()
 			continue
 		}
-		var g givenBack
-		if err = g.ParseBody(f.Body); err == nil {
-			g.Preread, g.State = slices.Clone(g.Preread), slices.Clone(g.State)
-			g.fd, err = files.Take(0)
+		if err := r.ParseBody(f.Body); err != nil {
+			a.t.Fatal(err)
 		}
-		if err != nil {
-			a.t.Error(err)
-			return
+		r.Preread, r.State = slices.Clone(r.Preread), slices.Clone(r.State)
+		if fd, err = files.Take(0); err != nil {
+			a.t.Fatal(err)
 		}
-		a.given <- g
+		return fd, r
 	}
-}
-
-// returned waits for a connection that the worker gives back.
-func (a *attended) returned() (fd int, r handover.Return) {
-	a.t.Helper()
-	select {
-	case g := <-a.given:
-		return g.fd, g.Return
-	case <-time.After(20 * time.Second):
-		a.t.Fatal("no connection was given back")
-	}
-	return -1, r
 }
 
 // drivenBy counts the connections that came with a session, by what drives them.
@@ -259,32 +236,32 @@ func move(t *testing.T, workers []*attended, id byte, ahead int) *moving {
 	return m
 }
 
-// TestMoved moves a PUT to the worker that has its transfer, with more and more bytes said behind it: the driver that the server was given
+// TestMoved moves a PUT to the worker that has its transfer, with every number of bytes said behind it: a loop
 // goes on with it.
 func TestMoved(t *testing.T) {
-	eachDriver(t, func(t *testing.T, driver string) {
-		workers := attend(t, 2, Config{Driver: driver, Loops: 2})
-		u := newUpload(t, "a", 1)
-		length, longest := len(u.chunk(3, 1))+len(u.chunk(3, 0))+len(u.finish(3)), 0
-		for ahead := 0; ahead <= length; ahead += 5 {
-			m := move(t, workers, byte(ahead+1), ahead)
-			longest = max(longest, len(m.meta.Preread))
-			workers[0].offer(m.fd, m.meta)
-			m.client.until(wire.Accept)
-			if loop, goroutine := workers[0].drivenBy(); loop+goroutine != 1 || (loop == 1) != (driver == LoopDriver) {
-				t.Fatalf("%d ahead: of the connections that were moved %d are on a loop, %d have goroutines", ahead, loop, goroutine)
-			}
-			m.client.send(m.rest)
-			m.client.until(wire.Receipt)
-			m.client.nc.Close()
-			settled(t, workers[0].srv, 0)
-			m.check(workers[1])
-			settled(t, workers[1].srv, 0)
+	audit(t)
+	driver := LoopDriver
+	workers := attend(t, 2, Config{Driver: driver, Loops: 2})
+	u := newUpload(t, "a", 1)
+	length, longest := len(u.chunk(3, 1))+len(u.chunk(3, 0))+len(u.finish(3)), 0
+	for ahead := range length + 1 {
+		m := move(t, workers, byte(ahead+1), ahead)
+		longest = max(longest, len(m.meta.Preread))
+		workers[0].offer(m.fd, m.meta)
+		m.client.until(wire.Accept)
+		if loop, goroutine := workers[0].drivenBy(); loop+goroutine != 1 || (loop == 1) != (driver == LoopDriver) {
+			t.Fatalf("%d ahead: of the connections that were moved %d are on a loop, %d have goroutines", ahead, loop, goroutine)
 		}
-		if longest < length/2 { // what the worker had read
-			t.Errorf("never more than %d bytes of %d went along", longest, length)
-		}
-	})
+		m.client.send(m.rest)
+		m.client.until(wire.Receipt)
+		m.client.nc.Close()
+		settled(t, workers[0].srv, 0)
+		m.check(workers[1])
+		settled(t, workers[1].srv, 0)
+	}
+	if longest < length/2 {
+		t.Errorf("never more than %d bytes of %d went along", longest, length)
+	}
 }
 
 // check gets the array.
