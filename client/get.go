@@ -246,6 +246,7 @@ const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
 	defer d.hashing.wait()
+	c.expect(d.size)
 	for {
 		h, b, err := c.next()
 		switch {

@@ -198,6 +198,7 @@ func Import(cfg Config, mem Memory, now time.Time, blob []byte) (*Session, error
 		s.calls[fc.Stream] = &call{kind: fc.Kind, name: fc.Name, query: fc.Query}
 		s.submit(Operation{Job: jobs[fc.Kind], Stream: fc.Stream, Name: fc.Name, Query: &fc.Query})
 	}
+	s.give()
 	return s, nil
 }
 

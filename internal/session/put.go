@@ -172,6 +172,7 @@ func (s *Session) onChunk(h wire.Header) Payload {
 			s.told = s.cfg.Now()
 		}
 		s.outstanding += wire.Cost(h.Raw)
+		s.arrivals++
 		s.cell, s.lent = memory, lent
 		return Payload{Memory: memory}
 	}
@@ -182,6 +183,7 @@ func (s *Session) onChunk(h wire.Header) Payload {
 // skipChunk accounts for a chunk that is thrown away.
 func (s *Session) skipChunk(h wire.Header) {
 	s.outstanding += wire.Cost(h.Raw)
+	s.arrivals++
 	s.grant(h.Raw)
 }
 
@@ -210,6 +212,7 @@ func (p *put) accepts(h wire.Header) *wire.Failure {
 // onCell takes the payload of a CHUNK that lies in s.cell.
 func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	p := s.puts[h.Stream]
+	s.arrived(h.Raw)
 	if p == nil || p.state != open { // failed while it was read
 		s.dropCell()
 		s.grant(h.Raw)
@@ -240,6 +243,8 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	s.submit(Operation{Job: Write, Stream: h.Stream, Cell: store.Cell{Index: int(h.Index), CRC: crc}, Data: data, Raw: h.Raw, Lent: lent, Free: lent})
 	if lent {
 		s.grant(h.Raw) // the memory is the array's own, nothing has to become free
+	} else {
+		s.give() // what was owed before
 	}
 	s.came(h.Stream, p, int(h.Index))
 }

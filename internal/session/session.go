@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"ndferry/internal/pace"
 	"ndferry/wire"
 )
 
@@ -15,17 +16,18 @@ type Config struct {
 	Handshake time.Duration    // time to the peer's HELLO; default 5 s
 	Validate  string           // of compressed cells, for the Executor: ValidateFull (default) or ValidateHeader
 	Now       func() time.Time // default time.Now
+	Link      pace.Link        // to the peer; nil: not known, and the peer may always have Window
 
 	// Checkpoint, for the Executor, is how many bytes of a resumable PUT may be lost with the server: half are made durable as they come, and as
 	// much is under way at most; default 64 MiB.
 	Checkpoint int
 }
 
-// defaultWindow lets a cell of any size in while another is written, and keeps 16 MiB in hand while up to grantStep are owed.
+// defaultWindow lets a cell of any size in while another is written, and keeps 16 MiB in hand while up to wire.CreditStep are owed.
 const (
-	defaultWindow = 32 << 20
-	grantStep     = 4 << 20
-	grantPause    = 5 * time.Second
+	defaultWindow = wire.FirstCredit
+	grantPause    = 5 * time.Second // without a grant, after which progress is worth one
+	stuckAfter    = time.Second     // without a cell, after which nothing is withheld
 )
 
 func (c Config) withDefaults() Config {
@@ -84,7 +86,11 @@ type Session struct {
 	outstanding uint64    // credit that the peer has used and that was not granted again
 	owed        uint64    // part of it whose memory is free
 	told        time.Time // of the last grant, or when the first cell came after all were done
-	credit      uint64    // what we may still send
+	window      *pace.Window
+	arrivals    uint64 // cells that came or are coming
+	watched     uint64 // arrivals when the timer was set
+	watching    bool   // a timer runs, since credit is withheld
+	credit      uint64 // what we may still send
 
 	header  wire.Header // the frame whose payload is being read
 	control []byte      // its memory, of a control frame
@@ -109,7 +115,8 @@ func newSession(cfg Config, mem Memory) *Session {
 	cfg = cfg.withDefaults()
 	return &Session{
 		cfg: cfg, mem: mem, told: cfg.Now(),
-		puts: map[uint32]*put{}, gets: map[uint32]*get{}, calls: map[uint32]*call{},
+		window: pace.New(pace.Config{First: cfg.Window, Most: cfg.Window, Whole: true, Link: cfg.Link, Now: cfg.Now}),
+		puts:   map[uint32]*put{}, gets: map[uint32]*get{}, calls: map[uint32]*call{},
 		ops: map[uint64]Operation{}, tokens: map[uint64]sent{},
 	}
 }
@@ -140,8 +147,12 @@ func (s *Session) BadHeader(err error) {
 
 // OnTick is for the time of an Arm.
 func (s *Session) OnTick(time.Time) {
-	if !s.greeted && !s.closed {
+	switch {
+	case s.closed:
+	case !s.greeted:
 		s.refuse(wire.Failf(wire.CodeDeadline, "no HELLO within %v", s.cfg.Handshake))
+	default:
+		s.unstick()
 	}
 }
 
@@ -350,19 +361,6 @@ func (s *Session) onCredit(h wire.Header) Payload {
 	return Payload{}
 }
 
-// grant gives back the credit of a cell of n raw bytes whose memory is free: when it is much, or when the peer has heard of no progress for
-// a while, so that it knows a slow store from a server that is gone.
-func (s *Session) grant(n uint32) {
-	s.owed += wire.Cost(n)
-	if s.closed || s.owed < grantStep && s.cfg.Now().Sub(s.told) < grantPause {
-		return
-	}
-	s.send(wire.Header{Kind: wire.Credit, Index: s.owed}, nil)
-	s.outstanding -= s.owed
-	s.owed = 0
-	s.told = s.cfg.Now()
-}
-
 func (s *Session) onCancel(h wire.Header) Payload {
 	switch {
 	case h.Stream > s.last:
@@ -395,8 +393,11 @@ func (s *Session) Drain(force bool) {
 	s.drained()
 }
 
-// drained closes when the last operation of a draining session has ended.
+// drained closes when the last operation of a draining session has ended. Behind the last PUT nobody knows how large the next cells are.
 func (s *Session) drained() {
+	if len(s.puts) == 0 && s.owed > 0 {
+		s.give()
+	}
 	if s.draining && s.Idle() {
 		s.close(nil)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"ndferry/evloop"
 	"ndferry/internal/handover"
+	"ndferry/internal/pace"
 	"ndferry/internal/session"
 	"ndferry/wire"
 )
@@ -93,7 +94,7 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 // Open implements evloop.Handler.
 func (lc *loopConn) Open(c *evloop.Conn) {
 	lc.c = c
-	lc.ses = session.New(lc.d.srv.cfg.Session, lc.ex, time.Now())
+	lc.ses = session.New(lc.d.srv.sessionOf(func() (time.Duration, bool) { return pace.Delay(c.FD()) }), lc.ex, time.Now())
 	if lc.draining {
 		lc.ses.Drain(false)
 	}
