@@ -20,7 +20,7 @@ type Config struct {
 }
 
 // Window sizes what the peer may have been granted and not yet delivered. A control message waits for all of that, so it is little: what
-// lets the peer begin a cell while another arrives, and twice what the link holds. It is never so little that the peer, when all
+// lets the peer begin a cell while another arrives, and twice what the link holds, or four times while that grows. It is never so little that the peer, when all
 // has arrived, could not send one more cell. Whoever owns the session or the client owns it.
 type Window struct {
 	cfg   Config
@@ -29,6 +29,7 @@ type Window struct {
 	rate  float64       // bytes a second; the best interval, which older ones count less and less
 	delay time.Duration // of the link, at the end of the last interval
 	known bool          // both are
+	grows bool          // the rate did, in the last interval: a sender that begins doubles what it sends in each delay
 }
 
 // New returns a window of size First.
@@ -39,8 +40,10 @@ func New(cfg Config) *Window {
 	return &Window{cfg: cfg}
 }
 
-// fade is what is left of the rate when an interval was slower.
-const fade = 7.0 / 8
+const (
+	fade   = 7.0 / 8 // what is left of the rate when an interval was slower
+	growth = 5.0 / 4 // of the rate in an interval, from which on it grows
+)
 
 // Arrived is told of n bytes of credit that the peer has used and that are here.
 func (w *Window) Arrived(n uint64) {
@@ -57,7 +60,9 @@ func (w *Window) Arrived(n uint64) {
 	if took < max(wire.PaceInterval, w.delay) {
 		return
 	}
-	w.rate = max(float64(w.bytes)/took.Seconds(), w.rate*fade)
+	rate := float64(w.bytes) / took.Seconds()
+	w.grows = rate > w.rate*growth
+	w.rate = max(rate, w.rate*fade)
 	w.delay, w.known = w.cfg.Link()
 	w.since, w.bytes = now, 0
 }
@@ -74,7 +79,11 @@ func (w *Window) Size(cell uint64) (size, step uint64) {
 	}
 	ahead = max(ahead, wire.CreditAhead)
 	size = cell + ahead
-	if link := 2 * w.rate * w.delay.Seconds(); link < float64(w.cfg.Most) {
+	link := 2 * w.rate * w.delay.Seconds()
+	if w.grows {
+		link *= 2
+	}
+	if link < float64(w.cfg.Most) {
 		size += uint64(link)
 	} else {
 		size = w.cfg.Most

@@ -21,6 +21,9 @@ Link: TypeAlias = Callable[[], float | None]
 FADE: Final = 7 / 8
 """What is left of the rate when an interval was slower."""
 
+GROWTH: Final = 5 / 4
+"""Of the rate in an interval, from which on it grows: a sender that begins doubles what it sends in each delay."""
+
 _MIN_RTT: Final = struct.Struct("@148xI")
 """The part of Linux's ``struct tcp_info`` up to ``tcpi_min_rtt``, in microseconds."""
 
@@ -29,11 +32,11 @@ class Window:
     """What the server was granted, and what of that is here.
 
     A control message waits for all that was granted and is not here, so it is little: what lets the server begin a cell
-    while another arrives, and twice what the link holds. It is never so little that the server, when all has arrived,
-    could not send one more cell. Methods return what is to be granted now; 0 is nothing.
+    while another arrives, and twice what the link holds, or four times while that grows. It is never so little that the
+    server, when all has arrived, could not send one more cell. Methods return what is to be granted now; 0 is nothing.
     """
 
-    __slots__ = ("_bytes", "_came", "_cell", "_clock", "_delay", "_given", "_link", "_rate", "_since")
+    __slots__ = ("_bytes", "_came", "_cell", "_clock", "_delay", "_given", "_grows", "_link", "_rate", "_since")
 
     def __init__(self, link: Link, clock: Callable[[], float] = time.monotonic) -> None:
         self._link = link
@@ -44,6 +47,7 @@ class Window:
         self._since = 0.0  # when counting of bytes began; 0: it did not
         self._bytes = 0  # that arrived since
         self._rate = 0.0  # bytes a second
+        self._grows = False
         self._delay: float | None = None
 
     def expect(self, cell_bytes: int) -> int:
@@ -61,7 +65,9 @@ class Window:
         self._bytes += count
         took = now - self._since
         if took >= max(PACE_INTERVAL, self._delay or 0):
-            self._rate = max(self._bytes / took, self._rate * FADE)
+            rate = self._bytes / took
+            self._grows = rate > self._rate * GROWTH
+            self._rate = max(rate, self._rate * FADE)
             self._delay = self._link()
             self._since, self._bytes = now, 0
         return self._grant()
@@ -72,7 +78,7 @@ class Window:
         else:
             ahead = max(self._cell // 2, CREDIT_AHEAD)
             step = ahead // 2
-            link = math.floor(min(2 * self._rate * self._delay, MOST_CREDIT))
+            link = math.floor(min((4 if self._grows else 2) * self._rate * self._delay, MOST_CREDIT))
             size = max(min(self._cell + ahead + link, MOST_CREDIT), self._cell + ahead)
         more = self._came + size - self._given
         if more < step:
