@@ -88,8 +88,9 @@ class Session(Sharing):
         """Open the connection (§2). Must be the first operation."""
         self.idle = False
         # With a line break at the end a server of a text protocol, such as HTTP, answers at once that it is one.
+        hello = self._hello(_wire.MAX_CREDIT if self._window is None else _wire.FIRST_CREDIT) + b"\n"
         try:
-            yield Send([_wire.pack_frame(Kind.HELLO, 0, self._hello(_wire.MAX_CREDIT if self._window is None else _wire.FIRST_CREDIT) + b"\n")])
+            yield Send([_wire.pack_frame(Kind.HELLO, 0, hello)])
         except ConnectionError as broken:
             # What a server that is gone said first tells more: an ERROR, newer versions, another protocol.
             try:
