@@ -14,13 +14,12 @@ type Link func() (delay time.Duration, ok bool)
 type Config struct {
 	First uint64           // credit of HELLO, raw bytes, and the size while link or rate are not known
 	Most  uint64           // the largest size, at least First
-	Whole bool             // Arrived is told of whole cells, at their ends; else of pieces of cells
 	Link  Link             // nil: not known
 	Now   func() time.Time // default time.Now
 }
 
 // Window sizes what the peer may have been granted and not yet delivered. A control message waits for all of that, so it is little: what
-// lets the peer begin a cell while another arrives, and twice what the link holds, or four times while that grows. It is never so little that the peer, when all
+// lets the peer send a cell while another arrives, and twice what the link holds, or four times while that grows. It is never so little that the peer, when all
 // has arrived, could not send one more cell. Whoever owns the session or the client owns it.
 type Window struct {
 	cfg   Config
@@ -73,11 +72,7 @@ func (w *Window) Size(cell uint64) (size, step uint64) {
 	if cell == 0 || !w.known {
 		return w.cfg.First, wire.CreditStep
 	}
-	ahead := cell / 2
-	if w.cfg.Whole {
-		ahead = cell
-	}
-	ahead = max(ahead, wire.CreditAhead)
+	ahead := max(cell, wire.CreditAhead)
 	size = cell + ahead
 	link := 2 * w.rate * w.delay.Seconds()
 	if w.grows {

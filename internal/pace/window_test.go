@@ -15,10 +15,10 @@ type rig struct {
 	known bool
 }
 
-func newRig(whole bool) *rig {
+func newRig() *rig {
 	r := &rig{now: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC), known: true}
 	r.Window = New(Config{
-		First: wire.FirstCredit, Most: wire.FirstCredit, Whole: whole, Now: func() time.Time { return r.now },
+		First: wire.FirstCredit, Most: wire.FirstCredit, Now: func() time.Time { return r.now },
 		Link: func() (time.Duration, bool) { return r.delay, r.known },
 	})
 	return r
@@ -39,14 +39,14 @@ func TestWindow(t *testing.T) {
 		}
 	}
 	t.Run("not measured", func(t *testing.T) {
-		r := newRig(true)
+		r := newRig()
 		check(t, r, 4*mib, wire.FirstCredit, wire.CreditStep)
 		r.arrive(4*mib, 0)
 		r.arrive(4*mib, wire.PaceInterval-1)
 		check(t, r, 4*mib, wire.FirstCredit, wire.CreditStep)
 	})
 	t.Run("link not known", func(t *testing.T) {
-		r := newRig(true)
+		r := newRig()
 		r.known = false
 		r.arrive(4*mib, 0)
 		r.arrive(4*mib, time.Second)
@@ -58,18 +58,16 @@ func TestWindow(t *testing.T) {
 		}
 	})
 	t.Run("one host", func(t *testing.T) {
-		for _, whole := range []bool{false, true} {
-			r := newRig(whole)
-			r.arrive(4*mib, 0)
-			r.arrive(40*mib, 10*time.Millisecond)
-			ahead := map[bool]uint64{false: 2 * mib, true: 4 * mib}[whole]
-			check(t, r, 4*mib, 4*mib+ahead, ahead/2)
-			check(t, r, wire.MinCost, wire.MinCost+wire.CreditAhead, wire.CreditAhead/2)
-			check(t, r, 0, wire.FirstCredit, wire.CreditStep) // any cell may come
-		}
+		r := newRig()
+		r.arrive(4*mib, 0)
+		r.arrive(40*mib, 10*time.Millisecond)
+		check(t, r, 4*mib, 8*mib, 2*mib)
+		check(t, r, wire.MaxCell, 2*wire.MaxCell, wire.MaxCell/2)
+		check(t, r, wire.MinCost, wire.MinCost+wire.CreditAhead, wire.CreditAhead/2)
+		check(t, r, 0, wire.FirstCredit, wire.CreditStep) // any cell may come
 	})
 	t.Run("long link", func(t *testing.T) {
-		r := newRig(true)
+		r := newRig()
 		r.delay = 50 * time.Millisecond
 		r.arrive(4*mib, 0)
 		r.arrive(5*mib, 50*time.Millisecond) // 100 MiB/s, of which the link holds 5
@@ -82,7 +80,7 @@ func TestWindow(t *testing.T) {
 		check(t, r, 4*mib, wire.FirstCredit, 2*mib)
 	})
 	t.Run("a pause", func(t *testing.T) {
-		r := newRig(true)
+		r := newRig()
 		r.delay = 50 * time.Millisecond
 		r.arrive(4*mib, 0)
 		r.arrive(8*mib, 50*time.Millisecond)
@@ -98,17 +96,15 @@ func TestWindow(t *testing.T) {
 // TestWindow_next: whatever was measured, a peer of which all has arrived has the credit of one more cell, since less than a step is kept from it,
 // and never more than the receiver would ever give.
 func TestWindow_next(t *testing.T) {
-	for _, whole := range []bool{false, true} {
-		for delay := time.Duration(0); delay < time.Second; delay = 2*delay + time.Microsecond {
-			for rate := uint64(1); rate < 1<<30; rate *= 8 {
-				r := newRig(whole)
-				r.delay = delay
-				r.arrive(1, 0)
-				r.arrive(rate, wire.PaceInterval)
-				for cell := uint64(wire.MinCost); cell <= wire.MaxCell; cell += 1<<18 - 1 {
-					if size, step := r.Size(cell); size-step < cell || step == 0 || size > wire.FirstCredit {
-						t.Fatalf("cells of %d, %v, %d bytes in %v: size %d, step %d", cell, delay, rate, wire.PaceInterval, size, step)
-					}
+	for delay := time.Duration(0); delay < time.Second; delay = 2*delay + time.Microsecond {
+		for rate := uint64(1); rate < 1<<30; rate *= 8 {
+			r := newRig()
+			r.delay = delay
+			r.arrive(1, 0)
+			r.arrive(rate, wire.PaceInterval)
+			for cell := uint64(wire.MinCost); cell <= wire.MaxCell; cell += 1<<18 - 1 {
+				if size, step := r.Size(cell); size-step < cell || step == 0 || size > wire.FirstCredit {
+					t.Fatalf("cells of %d, %v, %d bytes in %v: size %d, step %d", cell, delay, rate, wire.PaceInterval, size, step)
 				}
 			}
 		}
@@ -118,7 +114,7 @@ func TestWindow_next(t *testing.T) {
 // TestWindow_start: a sender that doubles what it sends in each round over a long link, as TCP does when it begins, is not held up by the window.
 func TestWindow_start(t *testing.T) {
 	const cell, full = 4 << 20, 100 << 20 // bytes that the link takes in a round
-	r := newRig(false)
+	r := newRig()
 	r.cfg.Most = wire.MostCredit
 	r.delay = 50 * time.Millisecond
 	given, came := uint64(wire.FirstCredit), uint64(0)

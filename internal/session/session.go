@@ -115,7 +115,7 @@ func newSession(cfg Config, mem Memory) *Session {
 	cfg = cfg.withDefaults()
 	return &Session{
 		cfg: cfg, mem: mem, told: cfg.Now(),
-		window: pace.New(pace.Config{First: cfg.Window, Most: cfg.Window, Whole: true, Link: cfg.Link, Now: cfg.Now}),
+		window: pace.New(pace.Config{First: cfg.Window, Most: cfg.Window, Link: cfg.Link, Now: cfg.Now}),
 		puts:   map[uint32]*put{}, gets: map[uint32]*get{}, calls: map[uint32]*call{},
 		ops: map[uint64]Operation{}, tokens: map[uint64]sent{},
 	}

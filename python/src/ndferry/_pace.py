@@ -31,7 +31,7 @@ _MIN_RTT: Final = struct.Struct("@148xI")
 class Window:
     """What the server was granted, and what of that is here.
 
-    A control message waits for all that was granted and is not here, so it is little: what lets the server begin a cell
+    A control message waits for all that was granted and is not here, so it is little: what lets the server send a cell
     while another arrives, and twice what the link holds, or four times while that grows. It is never so little that the
     server, when all has arrived, could not send one more cell. Methods return what is to be granted now; 0 is nothing.
     """
@@ -76,7 +76,7 @@ class Window:
         if self._delay is None or not self._cell:
             size, step = FIRST_CREDIT, CREDIT_STEP
         else:
-            ahead = max(self._cell // 2, CREDIT_AHEAD)
+            ahead = max(self._cell, CREDIT_AHEAD)
             step = ahead // 2
             link = math.floor(min((4 if self._grows else 2) * self._rate * self._delay, MOST_CREDIT))
             size = max(min(self._cell + ahead + link, MOST_CREDIT), self._cell + ahead)
