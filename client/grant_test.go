@@ -145,6 +145,6 @@ func TestGrant(t *testing.T) {
 		t.Errorf("the server had %d bytes of credit, %d used; %v", most, used, g.failed)
 	}
 	get(PutOptions{ChunkBytes: cell, Codec: "lz4"})
-	get(PutOptions{ChunkBytes: 1000, Codec: "none"})
+	get(PutOptions{ChunkBytes: 100_000, Codec: "none"})
 	get(PutOptions{ChunkBytes: wire.MaxCell, Codec: "none"})
 }

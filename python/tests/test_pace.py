@@ -89,7 +89,8 @@ def test_get(memory_server: Server, connect: Callable[..., Any], monkeypatch: py
             return more
 
     monkeypatch.setattr("ndferry._core.Window", Seen)
-    monkeypatch.setattr("ndferry._blocking.delay", lambda _: 0.0)
+    for driver in ("_blocking", "_asyncio"):
+        monkeypatch.setattr(f"ndferry.{driver}.delay", lambda _: 0.0)
     a = np.random.default_rng(1).integers(0, 256, 48 * MIB, np.uint8)
     with connect(memory_server.addr) as c:
         for chunk in (4 * MIB, 1000 * 1024, MAX_CELL):
