@@ -304,6 +304,9 @@ func (c *conn) work() {
 
 func (c *conn) arm(at time.Time) {
 	d := time.Until(at)
+	if c.timer != nil {
+		c.timer.Stop() // of the handshake, which is over
+	}
 	c.timer = time.AfterFunc(d, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -24,6 +24,9 @@ func (lc *loopConn) act() {
 		case session.Abandon:
 			lc.ex.Abandon(a.Stream)
 		case session.Arm:
+			if lc.timer != nil {
+				lc.timer.Stop() // of the handshake, which is over
+			}
 			lc.timer = lc.d.loop.After(time.Until(a.At), func() {
 				lc.timer = nil
 				lc.ses.OnTick(time.Now())
