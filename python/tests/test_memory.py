@@ -22,7 +22,7 @@ def _none_kept() -> None:
     _memory._kept.clear()
 
 
-def place(array: np.ndarray) -> int:  # type: ignore[type-arg]
+def place(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
