@@ -80,7 +80,7 @@ def test_delay() -> None:
 
 
 def test_get(memory_server: Server, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    least = []
+    least: list[int] = []
 
     class Seen(Window):
         def arrived(self, count: int) -> int:
