@@ -75,6 +75,7 @@ type Session struct {
 	puts     map[uint32]*put
 	gets     map[uint32]*get
 	calls    map[uint32]*call
+	asked    lastGet
 	ops      map[uint64]Operation // submitted and not done
 	nextOp   uint64
 	repeats  int             // of ops, those that are Repeat

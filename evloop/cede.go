@@ -1,0 +1,31 @@
+//go:build linux || darwin || freebsd
+
+package evloop
+
+import "time"
+
+// A sender that shares the loop's processor can only answer when the loop lets it run, and Linux keeps two that wake each other on one
+// processor while another is idle. So the loop cedes its processor while it asks: that is less than sleeping and being woken, and two that
+// are both ready to run are moved apart. But Linux lets a thread that ceded wait for a whole slice of those that compute, and where it had
+// to wait long nobody cedes for a while.
+const (
+	cededLong = int64(200 * time.Microsecond) // longer than an answer takes
+	cedePause = int64(100 * time.Millisecond)
+)
+
+// ceder says when to cede. It belongs to the loop's goroutine.
+type ceder struct {
+	after int64 // the loop's clock
+}
+
+// cede lets other threads have the processor, unless that took long lately.
+func (l *Loop) cede() {
+	now := l.clock()
+	if now < l.cedes.after {
+		return
+	}
+	l.k.Cede()
+	if end := l.clock(); end-now >= cededLong {
+		l.cedes.after = end + cedePause
+	}
+}
