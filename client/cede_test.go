@@ -7,21 +7,38 @@ import (
 	"time"
 )
 
-// TestCeder holds that who had to wait long for the processor keeps it for a while.
+// TestCeder holds that who had to wait long for the processor keeps it for a while, twice as long each time, until it was quick often enough.
 func TestCeder(t *testing.T) {
 	var c ceder
 	now := time.Unix(1000, 0)
-	for range 10 {
-		if !c.may(now) {
-			t.Fatal("it may not, though nothing took long")
-		}
-		c.took(now, now.Add(cededLong-1))
-	}
-	end := now.Add(cededLong)
-	c.took(now, end)
-	for after, want := range map[time.Duration]bool{0: false, cedePause - 1: false, cedePause: true, time.Hour: true} {
-		if got := c.may(end.Add(after)); got != want {
-			t.Errorf("%v after it took long: %v", after, got)
+	quick := func(times int) {
+		for range times {
+			if !c.may(now) {
+				t.Fatal("it may not")
+			}
+			c.took(now, now.Add(cededLong-1))
 		}
 	}
+	long := func(want time.Duration) {
+		t.Helper()
+		c.took(now, now.Add(cededLong))
+		now = now.Add(cededLong + want - 1)
+		if c.may(now) {
+			t.Errorf("it may within %v", want)
+		}
+		if now = now.Add(1); !c.may(now) {
+			t.Errorf("it may not after %v", want)
+		}
+	}
+	quick(2 * cedeQuick)
+	long(cedePause)
+	quick(cedeQuick - 1)
+	long(2 * cedePause)
+	for pause := 4 * cedePause; pause < cedeLongest; pause *= 2 {
+		long(pause)
+	}
+	long(cedeLongest)
+	long(cedeLongest)
+	quick(cedeQuick)
+	long(cedePause)
 }

@@ -9,23 +9,34 @@ import "time"
 // are both ready to run are moved apart. But Linux lets a thread that ceded wait for a whole slice of those that compute, and where it had
 // to wait long nobody cedes for a while.
 const (
-	cededLong = int64(200 * time.Microsecond) // longer than an answer takes
-	cedePause = int64(100 * time.Millisecond)
+	cededLong   = int64(200 * time.Microsecond) // longer than an answer takes
+	cedePause   = int64(2 * time.Millisecond)   // the first; each further one is twice as long
+	cedeLongest = int64(256 * time.Millisecond)
+	cedeQuick   = 64 // times in a row that did not take long end the doubling
 )
 
 // ceder says when to cede. It belongs to the loop's goroutine.
 type ceder struct {
 	after int64 // the loop's clock
+	pause int64
+	quick int
 }
 
 // cede lets other threads have the processor, unless that took long lately.
 func (l *Loop) cede() {
-	now := l.clock()
-	if now < l.cedes.after {
+	c, now := &l.cedes, l.clock()
+	if now < c.after {
 		return
 	}
 	l.k.Cede()
-	if end := l.clock(); end-now >= cededLong {
-		l.cedes.after = end + cedePause
+	end := l.clock()
+	if end-now < cededLong {
+		if c.quick++; c.quick >= cedeQuick {
+			c.pause = 0
+		}
+		return
 	}
+	c.quick = 0
+	c.pause = min(max(2*c.pause, cedePause), cedeLongest)
+	c.after = end + c.pause
 }

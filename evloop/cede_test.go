@@ -38,19 +38,32 @@ func TestCede(t *testing.T) {
 	if n := cedes(10); n != 10 {
 		t.Errorf("%d of 10", n)
 	}
-	k.takes = time.Duration(cededLong)
-	if n := cedes(10); n != 1 {
-		t.Errorf("%d of 10 where each takes long", n)
+	long := func(pause int64) {
+		t.Helper()
+		k.takes = time.Duration(cededLong)
+		if n := cedes(10); n != 1 {
+			t.Errorf("%d of 10 where each takes long", n)
+		}
+		k.takes = 0
+		now += pause - 100 // the clock ticks too
+		if n := cedes(10); n != 0 {
+			t.Errorf("%d of 10 in the pause of %d ns", n, pause)
+		}
+		now += 100
 	}
-	k.takes = 0
-	now += cedePause - int64(time.Millisecond)
-	if n := cedes(10); n != 0 {
-		t.Errorf("%d of 10 in the pause", n)
+	long(cedePause)
+	if n := cedes(cedeQuick - 1); n != cedeQuick-1 {
+		t.Errorf("%d after the pause", n)
 	}
-	now += int64(time.Millisecond)
-	if n := cedes(10); n != 10 {
-		t.Errorf("%d of 10 after the pause", n)
+	for pause := 2 * cedePause; pause < cedeLongest; pause *= 2 {
+		long(pause)
 	}
+	long(cedeLongest)
+	long(cedeLongest)
+	if n := cedes(cedeQuick); n != cedeQuick {
+		t.Errorf("%d after the longest pause", n)
+	}
+	long(cedePause)
 	before := k.times
 	if _, err := l.spin(); err != nil || k.times == before {
 		t.Errorf("asked without ceding, %v", err)

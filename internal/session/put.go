@@ -218,7 +218,8 @@ func (p *put) accepts(h wire.Header) *wire.Failure {
 		f = wire.Failf(wire.CodeInvalid, "cell %d came twice", h.Index)
 	}
 	if f != nil {
-		f.Cell = &h.Index
+		cell := h.Index
+		f.Cell = &cell
 	}
 	return f
 }
