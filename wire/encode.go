@@ -36,7 +36,11 @@ func EncodeFrame(h Header, m any) []byte {
 	if m == nil {
 		return AppendFrame(nil, h, nil)
 	}
-	b := AppendMessage(make([]byte, HeaderSize, 1<<10), m)
+	room := 1 << 10 // a META of an array of a few axes
+	if _, ok := m.(ReceiptMessage); ok {
+		room = 512
+	}
+	b := AppendMessage(make([]byte, HeaderSize, room), m)
 	payload := b[HeaderSize:]
 	checkPayload(h.Kind, len(payload))
 	h.Length = uint32(len(payload))
