@@ -33,8 +33,10 @@ func ParseAddr(s string) (Addr, error) {
 	switch {
 	case s == "":
 		return fail("is empty: use tcp://HOST:PORT or unix:///path")
-	case !ok && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "@")):
-		return fail("a Unix socket is written unix://%s", strings.TrimPrefix(s, "."))
+	case !ok && strings.HasPrefix(s, "./"):
+		return fail("a Unix socket is written unix:// and its absolute path")
+	case !ok && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "@")):
+		return fail("a Unix socket is written unix://%s", s)
 	case !ok:
 		scheme, rest = "tcp", s
 	}

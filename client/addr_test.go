@@ -45,6 +45,7 @@ func TestParseAddr(t *testing.T) {
 		{in: "udp://host:80", err: "unknown scheme"},
 		{in: "/run/x.sock", err: "unix:///run/x.sock"},
 		{in: "@name", err: "unix://@name"},
+		{in: "./x.sock", err: "unix:// and its absolute path"},
 		{in: "unix://", err: "names no socket"},
 		{in: "unix://@", err: "names no socket"},
 		{in: "unix://relative", err: "absolute"},

@@ -2,10 +2,12 @@ package client
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"sync"
@@ -18,7 +20,7 @@ import (
 // Config is what a Client is made with. The zero value works.
 type Config struct {
 	Timeout  time.Duration // longest wait for progress of the other side; default 30 s, negative: none
-	Software string        // named to the server
+	Software string        // named to the server; default ndferry-go
 }
 
 // DefaultTimeout is the longest wait for progress when Config says nothing.
@@ -70,6 +72,9 @@ func Dial(ctx context.Context, addr string, cfg Config) (*Client, error) {
 	d := net.Dialer{Timeout: cfg.timeout()}
 	nc, err := d.DialContext(ctx, a.Network, a.Address)
 	if err != nil {
+		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: is the server running?", err)
+		}
 		return nil, fmt.Errorf("client: connect to %v: %w", a, err)
 	}
 	c, err := New(ctx, nc, cfg)
@@ -81,9 +86,6 @@ func Dial(ctx context.Context, addr string, cfg Config) (*Client, error) {
 
 // New opens the conversation on a connected stream, which it takes: it is closed with the client, and when New fails.
 func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
-	if cfg.Software == "" {
-		cfg.Software = "ndferry-go"
-	}
 	c := &Client{cfg: cfg, nc: nc, rest: time.After, in: bufio.NewReaderSize(eagerly(nc), readAhead)}
 	err := c.call(ctx, "connect", "", func() error { return c.greet(wire.MaxCredit) })
 	if err != nil {
@@ -96,7 +98,7 @@ func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
 // greet sends our HELLO and hears the other side's.
 func (c *Client) greet(credit uint64) error {
 	// The line break makes a server of some text protocol, such as HTTP, answer at once that it is one.
-	m := wire.NewHello(c.cfg.Software, credit)
+	m := wire.NewHello(c.cfg.software(), credit)
 	m.Features = []string{wire.FeatureResend}
 	hello := append(wire.Encode(m), '\n')
 	c.out = wire.AppendFrame(c.out, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, hello)
@@ -146,6 +148,8 @@ func (c Config) timeout() time.Duration {
 	}
 	return c.Timeout
 }
+
+func (c Config) software() string { return cmp.Or(c.Software, "ndferry-go") }
 
 // Server is what the server called itself.
 func (c *Client) Server() string {

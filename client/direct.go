@@ -122,9 +122,6 @@ func ReceiveTo(ctx context.Context, conn net.Conn, sink Sink, cfg Config, opts R
 }
 
 func direct(conn net.Conn, cfg Config) *Client {
-	if cfg.Software == "" {
-		cfg.Software = "ndferry-go"
-	}
 	return &Client{cfg: cfg, nc: conn, in: &exactReader{r: conn}}
 }
 

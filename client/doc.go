@@ -8,6 +8,6 @@
 // between the connection and the array's memory, or a [Source] or [Sink] of the caller's, and is checked on the way: a Put that returns
 // a receipt is stored as spec/STORE.md promises, a Get that returns without an error has what was stored, bit for bit.
 //
-// An error that the server sent is an [*Error] and leaves the connection usable; after any other error of a method the connection
-// is closed, and every further call says so.
+// A method that fails returns an [*Error]. Its Closed says whether the connection is closed, so that every further call fails, or stands
+// between two operations, as after an error that the server sent of one of them: then the next call works.
 package client

@@ -231,7 +231,7 @@ func (d *download) wanted() [][2]uint64 {
 		case got:
 		case n > 0 && list[n-1][0]+list[n-1][1] == uint64(i):
 			list[n-1][1]++
-		case n == maxWanted:
+		case n == wire.RangesSent:
 			d.got, d.pieces = nil, true // from the beginning
 			return d.only
 		default:
@@ -240,9 +240,6 @@ func (d *download) wanted() [][2]uint64 {
 	}
 	return list
 }
-
-// maxWanted bounds the runs of cells of a GET, so that their text fits a control frame.
-const maxWanted = 2000
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
 	defer d.hashing.wait()

@@ -66,11 +66,16 @@ func npyBytes(h array.NPYHeader) int64 {
 	return int64(size)
 }
 
+// truncated is the error of a file or stream that ends after have bytes of elements.
+func truncated(h array.NPYHeader, have int64) error {
+	return fmt.Errorf("%w: truncated: %d bytes of elements, the header (%v of %v) says %d", array.ErrNPY, have, h.Shape, h.DType, npyBytes(h))
+}
+
 func (n *NPYFile) checkSize(info fs.FileInfo) error {
 	body := info.Size() - n.header.DataOffset
 	switch {
 	case body < n.size:
-		return fmt.Errorf("%w: truncated: %d bytes of elements, the header (%v of %v) says %d", array.ErrNPY, body, n.header.Shape, n.header.DType, n.size)
+		return truncated(n.header, body)
 	case body > n.size:
 		return fmt.Errorf("%w: %d bytes behind the last element; save each array to a file of its own", array.ErrNPY, body-n.size)
 	}
@@ -152,7 +157,7 @@ func (s *NPYStream) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
 	got, err := io.ReadFull(s.r, buf[:n])
 	s.at = off + int64(got)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("%w: truncated: %d bytes of elements, the header (%v of %v) says %d", array.ErrNPY, s.at, s.header.Shape, s.header.DType, s.size)
+		return nil, truncated(s.header, s.at)
 	}
 	if err == nil && s.at == s.size {
 		err = s.end()

@@ -31,7 +31,7 @@ func (d *download) takeUp() {
 	}
 	runs, within := 0, false
 	for i := range d.got {
-		if has(i) && runs <= maxWanted/2 {
+		if has(i) && runs <= wire.RangesSent/2 {
 			d.got[i], within = true, false
 			d.missing--
 			continue

@@ -163,6 +163,9 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	if packing := dtype.Packing(); !packing.Identity() {
 		src = &packedSource{Source: src, packing: packing}
 	}
+	if opts.Dims != nil && len(opts.Dims) != len(shape) {
+		return nil, fmt.Errorf("%d names of axes, %q, for an array of %d", len(opts.Dims), opts.Dims, len(shape))
+	}
 	u := &upload{src: src, opts: opts}
 	u.meta = array.Meta{Shape: shape, DType: stored, Cell: cell, Order: order, DimNames: opts.dimNames(name, len(shape))}
 	text, err := u.meta.AppendWire(make([]byte, 0, 512))
@@ -203,7 +206,7 @@ func newUpload(name string, src Source, opts PutOptions) (*upload, error) {
 	return u, nil
 }
 
-// dimNames is what the user calls the axes; their number is checked with the rest of the description.
+// dimNames is what the user calls the axes.
 func (o *PutOptions) dimNames(name string, axes int) []array.DimName {
 	if o.Dims == nil {
 		return array.DefaultDimNames(name, axes)

@@ -61,7 +61,7 @@ func answering(t *testing.T, frames ...[]byte) *Client {
 		for read().Kind != 0 {
 		}
 	}()
-	c, err := New(context.Background(), near, Config{Timeout: 10 * time.Second})
+	c, err := New(context.Background(), near, Config{Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

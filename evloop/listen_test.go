@@ -4,6 +4,7 @@ package evloop
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -35,14 +36,18 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 	check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 64, Max: 64}))
 	r := startLoop(t, Config{Backend: os.Getenv("EVLOOP_NOFILE")})
 	ln := r.listen("tcp", "127.0.0.1:0", newEcho)
-	var clients []net.Conn
-	for { // fill the table: each connection takes two descriptors
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			break
+	first := dial(t, ln)
+	roundTrip(t, first, first, []byte("served"))
+	clients := []net.Conn{first}
+	r.do(func() { // fill the table with clients that wait: else it depends on who is quicker which of both ends finds it full
+		for {
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				break
+			}
+			clients = append(clients, c)
 		}
-		clients = append(clients, c)
-	}
+	})
 	eventually(t, "the shortage is met", func() bool { return r.stats().AcceptPauses > 0 })
 	before := r.stats().Turns
 	time.Sleep(200 * time.Millisecond)
@@ -141,12 +146,15 @@ func TestDial(t *testing.T) {
 				t.Errorf("got %q", s)
 			}
 		}
-		free, err := net.Listen("tcp", "127.0.0.1:0")
+		free, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) // has its port, and does not listen
 		check(t, err)
-		check(t, free.Close())
+		defer unix.Close(free)
+		check(t, unix.Bind(free, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+		addr, err := unix.Getsockname(free)
+		check(t, err)
 		failed := make(chan error, 1)
 		r.do(func() {
-			_, err := r.Dial("tcp", free.Addr().String(), &funcs{
+			_, err := r.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", addr.(*unix.SockaddrInet4).Port), &funcs{
 				open:   func(*Conn) { failed <- nil },
 				closed: func(_ *Conn, err error) { failed <- err },
 			})

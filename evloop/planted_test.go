@@ -59,7 +59,7 @@ func TestPlanted(t *testing.T) {
 			check(t, err)
 			file := filepath.Join(tmp, "overlay.json")
 			check(t, os.WriteFile(file, overlay, 0o600))
-			out, err := exec.Command("go", "test", "-vet=off", "-short", "-overlay", file, "-run", "^Test"+p.test, "-timeout", "40s", ".").CombinedOutput()
+			out, err := exec.Command("go", "test", "-vet=off", "-short", "-overlay", file, "-run", "^Test"+p.test, "-timeout", "100s", ".").CombinedOutput()
 			switch {
 			case strings.Contains(string(out), "build failed"):
 				t.Fatalf("the bug does not compile:\n%s", out)

@@ -49,16 +49,16 @@ func TestSpin_stalled(t *testing.T) {
 		r.do(func() { s = r.Stats() })
 		return s
 	}
-	waitFor(t, func() bool { return stats().SpinsMissed > 0 })
-	before := stats()
-	time.Sleep(50 * time.Millisecond) // in which nothing is to happen
-	after := stats()
-	if after.Spins-before.Spins > 2 || after.Turns-before.Turns > 8 { // asking makes some turns
-		t.Errorf("%d spins and %d turns while nothing came", after.Spins-before.Spins, after.Turns-before.Turns)
-	}
-	if after.Naps == 0 || after.Naps > 8*after.Spins {
-		t.Errorf("%d naps in %d spins", after.Naps, after.Spins)
-	}
+	waitFor(t, func() bool { // what has been sent may still be coming, and a spin that is held up ends without a nap
+		before := stats()
+		time.Sleep(50 * time.Millisecond) // in which nothing is to happen
+		after := stats()
+		quiet := after.SpinsMissed > 0 && after.Naps > 0 && after.Spins-before.Spins <= 2 && after.Turns-before.Turns <= 8 // asking makes some turns
+		if after.Naps > 8*after.Spins {
+			t.Fatalf("%d naps in %d spins", after.Naps, after.Spins)
+		}
+		return quiet
+	})
 	_, err = p.peer.Write(stream[len(stream)/2:])
 	check(t, err)
 	if got := recv(t, h.got); len(got) != len(want[0]) {
@@ -115,7 +115,7 @@ func TestSpin_small(t *testing.T) {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not happen")
 		}

@@ -24,13 +24,9 @@ import (
 // pair returns two ends that are closed with the test.
 func pair(t testing.TB, typ Type) (*Conn, *Conn) {
 	t.Helper()
-	a, b, err := Pair(typ)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
+	a, b := freePair(t, typ)
 	for _, c := range []*Conn{a, b} {
-		c.SetDeadline(time.Now().Add(20 * time.Second)) // no test hangs
+		c.SetDeadline(time.Now().Add(time.Minute)) // no test hangs
 	}
 	return a, b
 }
@@ -344,7 +340,7 @@ func TestSend_contextEndsTheWait(t *testing.T) {
 	audit(t)
 	a, _ := pair(t, Seqpacket)
 	fill(t, a)
-	a.SetDeadline(time.Now().Add(5 * time.Second))
+	a.SetDeadline(time.Now().Add(time.Minute))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancelled := make(chan struct{})
 	go func() {

@@ -52,12 +52,7 @@ func dial(ctx context.Context, name string, cfg DialConfig) (*Conn, error) {
 		u.Close()
 		return nil, err
 	}
-	c, err := NewConn(u)
-	if err != nil {
-		u.Close()
-		return nil, err
-	}
-	return c, nil
+	return ownSocket(u)
 }
 
 // connect retries while the queue is full: a non-blocking connect on a Unix
@@ -106,10 +101,5 @@ func (l *Listener) AcceptConn() (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := NewConn(u)
-	if err != nil {
-		u.Close()
-		return nil, err
-	}
-	return c, nil
+	return ownSocket(u)
 }

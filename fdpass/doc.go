@@ -17,7 +17,7 @@
 //
 // The default socket type is SOCK_SEQPACKET: one Send is one Recv, end of file
 // is seen when the peer dies, and descriptors cannot be separated from their
-// bytes. [SendFrame] and [RecvFrame] speak a length-prefixed JSON framing over
+// bytes. [Conn.SendFrame] and [Conn.RecvFrame] speak a length-prefixed JSON framing over
 // SOCK_STREAM, for systems without SOCK_SEQPACKET (darwin) and for programs in
 // other languages. On a stream, read with this package alone: a plain read
 // across the byte that carries descriptors makes the kernel drop them.

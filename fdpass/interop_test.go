@@ -70,7 +70,7 @@ func startPeer(t testing.TB, argv []string, typ Type, verb string, n int) (*Conn
 	}
 	defer f.Close()
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	kind := "seqpacket"
 	if typ == Stream {
 		kind = "stream"

@@ -49,7 +49,7 @@ func passTCP(t *testing.T, before func(client, accepted *net.TCPConn)) (client, 
 	}
 	t.Cleanup(func() { passed.Close() })
 	for _, c := range []net.Conn{client, passed} {
-		c.SetDeadline(time.Now().Add(8 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 	}
 	return client, copy, passed
 }
@@ -161,7 +161,7 @@ func TestTakeConn_deadlineLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	io.WriteString(client, "later")
-	passed.SetReadDeadline(time.Now().Add(20 * time.Second))
+	passed.SetReadDeadline(time.Now().Add(time.Minute))
 	buf := make([]byte, 5)
 	if _, err := io.ReadFull(passed, buf); err != nil || string(buf) != "later" {
 		t.Fatalf("%q, %v", buf, err)

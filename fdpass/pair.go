@@ -61,11 +61,13 @@ func pairFDs(typ Type) ([2]int, error) {
 }
 
 // ownConn makes a Conn of fd, which it closes on an error.
-func ownConn(fd int) (*Conn, error) {
-	f := os.NewFile(uintptr(fd), "fdpass")
-	c, err := NewConn(f)
+func ownConn(fd int) (*Conn, error) { return ownSocket(os.NewFile(uintptr(fd), "fdpass")) }
+
+// ownSocket makes a Conn of a socket, which it closes on an error.
+func ownSocket(s Socket) (*Conn, error) {
+	c, err := NewConn(s)
 	if err != nil {
-		f.Close()
+		s.Close()
 	}
 	return c, err
 }

@@ -52,7 +52,7 @@ func startEcho(t testing.TB) (*Conn, *child) {
 	}
 	defer f.Close()
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c, startRole(t, "echo", []*os.File{f})
 }
 
@@ -104,7 +104,7 @@ func TestPeer_killed(t *testing.T) {
 	}
 	peer.Process.Signal(syscall.SIGSTOP)
 	fill(t, c) // its queue is full of messages it will never read
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	peer.Process.Kill()
 	for {
 		_, set, err := c.Recv(make([]byte, 2048))
@@ -165,7 +165,7 @@ func TestPeerCred_andPidfd(t *testing.T) {
 		t.Fatal("the pidfd says that a live process has ended")
 	}
 	peer.Process.Kill()
-	if !ended(t, pidfd, 10*time.Second) {
+	if !ended(t, pidfd, time.Minute) {
 		t.Fatal("the pidfd does not tell the end of the process")
 	}
 }
@@ -197,7 +197,10 @@ func ended(t testing.TB, pidfd int, wait time.Duration) bool {
 	t.Helper()
 	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	n, err := unix.Poll(p, int(wait.Milliseconds()))
-	if err != nil && err != unix.EINTR {
+	for err == unix.EINTR {
+		n, err = unix.Poll(p, int(wait.Milliseconds()))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return n == 1
@@ -217,8 +220,11 @@ func roleInFlight([]string) error {
 	defer b.Close()
 	sent := 0
 	for ; sent < 1000; sent++ {
-		a.SetWriteDeadline(time.Now().Add(30 * time.Millisecond))
-		if err = a.SendFDs([]byte("x"), 0); err != nil {
+		for err = ErrTimeout; errors.Is(err, ErrTimeout) && !errors.Is(err, ErrInFlight); { // it may pass before there was a try
+			a.SetWriteDeadline(time.Now().Add(30 * time.Millisecond))
+			err = a.SendFDs([]byte("x"), 0)
+		}
+		if err != nil {
 			break
 		}
 	}
@@ -226,7 +232,7 @@ func roleInFlight([]string) error {
 		return fmt.Errorf("after %d: %w", sent, err)
 	}
 	// Back-pressure: a Send that waits goes on as soon as there is room.
-	a.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	a.SetWriteDeadline(time.Now().Add(time.Minute))
 	done := make(chan error)
 	go func() { done <- a.SendFDs([]byte("waited"), 0) }()
 	for range sent {
@@ -393,10 +399,7 @@ func TestAbstract_anotherUser(t *testing.T) {
 	defer l.Close()
 	fd := dialAs(t, 12345, "@"+name)
 	defer unix.Close(fd)
-	l.SetDeadline(time.Now().Add(50 * time.Millisecond))
-	if _, err := l.Accept(); !errors.Is(err, ErrTimeout) || l.Denied() != 1 {
-		t.Fatalf("another user was accepted: %v", err)
-	}
+	checkDenied(t, l)
 
 	squat, done := make(chan error), make(chan struct{})
 	go func() {

@@ -106,10 +106,18 @@ func TestSend_failures(t *testing.T) {
 	}
 }
 
-// fill sends until the queue is full.
+// fill sends until the queue is full, and one message more, which its deadline
+// ends: a deadline alone may pass before there was a try.
 func fill(t testing.TB, c *Conn) {
 	t.Helper()
 	for {
+		ok, err := c.TrySend(make([]byte, 1024))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok {
+			continue
+		}
 		c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 		if err := c.Send(make([]byte, 1024)); errors.Is(err, ErrTimeout) {
 			return
@@ -203,7 +211,7 @@ func TestSend_closeOfLentFileMeanwhile(t *testing.T) {
 	audit(t)
 	a, b := pair(t, Seqpacket)
 	fill(t, a)
-	a.SetDeadline(time.Now().Add(20 * time.Second))
+	a.SetDeadline(time.Now().Add(time.Minute))
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -260,8 +268,12 @@ func TestStream_partialWrites(t *testing.T) {
 	if err := <-errc; err != nil || count != 3 || !bytes.Equal(got, msg) {
 		t.Fatalf("%v, %d descriptors, equal %v", err, count, bytes.Equal(got, msg))
 	}
-	a.SetDeadline(time.Now().Add(10 * time.Millisecond))
-	if err := a.Send(msg); !errors.Is(err, ErrTimeout) {
+	go func() { errc <- a.Send(msg) }()
+	if _, _, err := b.Recv(buf[:1]); err != nil { // it has begun
+		t.Fatal(err)
+	}
+	a.SetDeadline(time.Unix(1, 0))
+	if err := <-errc; !errors.Is(err, ErrTimeout) {
 		t.Fatal(err)
 	}
 	a.SetDeadline(time.Time{})

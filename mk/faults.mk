@@ -8,9 +8,9 @@ HISTORY_OPS ?= 100000
 ERRNO_SHARE ?= 3
 FAULT_TEST = go test -tags gate ./internal/worker -count 1 -v
 
-.PHONY: faults-quota faults faults-powercut faults-kills faults-workers faults-dispatch faults-matrix faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history planted
+.PHONY: faults faults-quota faults-powercut faults-kills faults-workers faults-dispatch faults-matrix faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history planted
 
-faults: faults-crash faults-errno faults-flips faults-resume faults-badlink faults-history faults-kills faults-workers faults-dispatch faults-matrix faults-powercut ## every fault test at full length, under an hour; needs root
+faults: faults-crash faults-errno faults-quota faults-flips faults-resume faults-badlink faults-history faults-kills faults-workers faults-dispatch faults-matrix faults-powercut ## every fault test at full length, under an hour; needs root and btrfs-progs
 
 faults-powercut: ## cut the power under load: 2 x CUTS, on ext4 and xfs; needs root
 	$(FAULT_TEST) -run '^TestGatePowerCut$$' -timeout 55m -powercuts $(CUTS) -powercut-seed $(FAULT_SEED) | scripts/faultlines powercut
@@ -31,7 +31,7 @@ faults-dispatch: ## master and workers die, stop and fail at each step of dispat
 faults-crash: ## disks that a power cut could leave, in memory
 	go test ./store/dir -run '^TestPowerCut$$' -count 1 -v -timeout 20m -crash-images 100000 -crash-seed $(FAULT_SEED) | scripts/faultlines store-powercut
 
-faults-quota: ## a quota of btrfs is reached; needs root and btrfs-progs, which nothing else here asks for
+faults-quota: ## a quota of btrfs is reached; needs root and btrfs-progs
 	go test -tags gate ./internal/worker -count 1 -v -run '^TestFaultQuota$$' -timeout 5m | scripts/faultlines quota
 
 faults-errno: ## every call of the store's file system, and of the server's, fails; system calls by strace; disks that are full; needs root

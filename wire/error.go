@@ -8,23 +8,24 @@ import (
 // Code names a class of failure, spec/WIRE.md §9. The list is append-only.
 type Code string
 
+// Codes, with what spec/WIRE.md §9 says that they mean.
 const (
-	CodeProtocol    Code = "protocol"
-	CodeVersion     Code = "version"
-	CodeUnsupported Code = "unsupported"
-	CodeInvalid     Code = "invalid"
-	CodeNotFound    Code = "not_found"
-	CodeConflict    Code = "conflict"
-	CodeIntegrity   Code = "integrity"
-	CodeLimit       Code = "limit"
-	CodeNoSpace     Code = "no_space"
-	CodeBusy        Code = "busy"
-	CodeTemporary   Code = "temporary"
-	CodePermission  Code = "permission"
-	CodeDeadline    Code = "deadline"
-	CodeCancelled   Code = "cancelled"
-	CodeInternal    Code = "internal"
-	CodeShutdown    Code = "shutdown"
+	CodeProtocol    Code = "protocol"    // a frame or message breaks spec/WIRE.md
+	CodeVersion     Code = "version"     // no common version
+	CodeUnsupported Code = "unsupported" // something critical is unknown
+	CodeInvalid     Code = "invalid"     // a well-formed request asks for what cannot be
+	CodeNotFound    Code = "not_found"   // no such array
+	CodeConflict    Code = "conflict"    // the name is taken, an array would have children, another id
+	CodeIntegrity   Code = "integrity"   // a checksum or digest of an array is wrong
+	CodeLimit       Code = "limit"       // over a limit of §8 or of the server
+	CodeNoSpace     Code = "no_space"    // the store is full
+	CodeBusy        Code = "busy"        // the id is in use elsewhere
+	CodeTemporary   Code = "temporary"   // may succeed later
+	CodePermission  Code = "permission"  // not allowed, or the store is read-only
+	CodeDeadline    Code = "deadline"    // no progress in time
+	CodeCancelled   Code = "cancelled"   // by the client
+	CodeInternal    Code = "internal"    // a bug or a failing disk
+	CodeShutdown    Code = "shutdown"    // the server is going
 )
 
 // Retryable tells whether the same request may succeed later.

@@ -12,6 +12,7 @@ const (
 	MaxArray      = 1 << 53            // bytes of an array with its padding: what JSON says exactly
 	MaxStreams    = 64                 // open operations of a connection
 	MaxRanges     = 4096               // ranges of a GET or an ACCEPT
+	RangesSent    = 2000               // of them, those that ours put into one: their text fits a control frame, however large the numbers
 	MaxPage       = 1000               // entries of a page of LIST
 	MaxDepth      = 32                 // of JSON
 	MaxMessage    = 2 << 10            // bytes of the sentence in an ERROR

@@ -1,5 +1,5 @@
 """What transfers are compared with, one class for each: `transfer.py PEER client SIZE REPS` and, where it has one of its own,
-`transfer.py PEER server`. See bench/peers/bare for what is printed.
+`transfer.py PEER server`. See bench/peers/rounds for what is printed.
 
 A put is over when the other process has the payload and said so; a get when it is back in ours. Where arriving is only a
 mapping (Ray, shared_memory) the consumer reads every element once.

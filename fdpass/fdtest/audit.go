@@ -36,7 +36,7 @@ func AuditNumbers(t testing.TB) {
 	before := Open(t)
 	t.Cleanup(func() {
 		Cloexec(t)
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 			left := more(before, Open(t))
 			if len(left) == 0 {
 				return

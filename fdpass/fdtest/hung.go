@@ -18,7 +18,7 @@ import (
 
 // Hung is an open file on a file system that does not answer: close, stat and
 // read of it wait until Release. It is what a hostile peer can pass to whoever
-// takes descriptors. After 12 s it fails what waits. Do not start a process while this one has such a
+// takes descriptors. After 80 s, or when this process ends, it fails what waits. Do not start a process while this one has such a
 // descriptor open: exec would close it in the child, and wait.
 type Hung struct {
 	fd   int
@@ -26,7 +26,7 @@ type Hung struct {
 	dir  string
 	done chan struct{}
 
-	guard *exec.Cmd // ends it after 12 s
+	guard *exec.Cmd // ends it when this process has ended, or after 80 s
 
 	mu       sync.Mutex
 	released bool     // guarded by mu
@@ -47,7 +47,7 @@ const (
 )
 
 // HungFile mounts such a file system, which needs root and /dev/fuse, and opens
-// its file. Everything is released and closed when the test ends, or after 10 s:
+// its file. Everything is released and closed when the test ends, or after a minute:
 // then the test waited for the file, and fails.
 func HungFile(t testing.TB) *Hung {
 	t.Helper()
@@ -60,10 +60,10 @@ func HungFile(t testing.TB) *Hung {
 		os.Remove(dir)
 		t.Fatalf("a file system that hangs (needs root and /dev/fuse): %v", err)
 	}
-	late := time.AfterFunc(10*time.Second, h.Release)
+	late := time.AfterFunc(time.Minute, h.Release)
 	t.Cleanup(func() {
 		if !late.Stop() {
-			t.Error("the test waited 10 s for a file that hangs")
+			t.Error("the test waited a minute for a file that hangs")
 		}
 		h.Close()
 		os.Remove(dir)
@@ -111,8 +111,11 @@ func mount(dir string) (*Hung, error) {
 		return nil, err
 	}
 	h := &Hung{fd: -1, dev: dev, dir: dir, done: make(chan struct{})}
-	// A process that ends while it waits for its own file system would stay for ever.
-	h.guard = exec.Command("sh", "-c", "sleep 12; umount -f \"$0\"; umount -l \"$0\"", dir)
+	// A process that ends while it waits for its own file system would stay for ever: its descriptors are gone then, or its first thread
+	// has SIGKILL pending.
+	h.guard = exec.Command("sh", "-c", `n=0
+		while [ $n -lt 400 ] && [ -n "$(ls "/proc/$PPID/fd" 2>/dev/null)" ] && ! grep -q "^SigPnd:.*1..$" "/proc/$PPID/status"; do sleep 0.2; n=$((n+1)); done
+		umount -f "$0"; umount -l "$0"`, dir)
 	h.guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.guard.Start(); err != nil {
 		unix.Close(dev)
@@ -131,10 +134,10 @@ func mount(dir string) (*Hung, error) {
 // FD lends the descriptor.
 func (h *Hung) FD() int { return h.fd }
 
-// AwaitClose waits until n closes of the file have begun, at most 10 s, and
+// AwaitClose waits until n closes of the file have begun, at most a minute, and
 // reports whether they did. They wait until Release.
 func (h *Hung) AwaitClose(n int) bool {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		h.mu.Lock()
 		closes := h.closes
 		h.mu.Unlock()

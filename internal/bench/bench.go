@@ -56,7 +56,7 @@ type Scenario struct {
 type Side struct {
 	Name    string
 	Servers []Proc // started in this order before the first round
-	Client  Proc   // Ready is not used: it is run to its end
+	Client  Proc   // run to its end: ReadyLine and ReadyProbe are not used
 	Bytes   int64  // moved in a round, for MB/s (1e6 bytes); 0 for none
 	// Values reads figures of the client's own from what it wrote to
 	// standard output; nil for none.

@@ -67,7 +67,7 @@ start it with --server on one, and with --to on the other.`,
   ndferry bench transfer --size 256MiB --data random --runs 7 --json
   ndferry bench transfer --server --listen tcp://10.0.0.7:9002 --insecure-no-auth
   ndferry bench transfer --to tcp://10.0.0.7:9002`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 	}
 	f := cmd.Flags()
 	f.Var(&flags.size, "size", "size of the array, in place of --shape")
@@ -267,17 +267,15 @@ func (a *app) printBench(f *benchFlags, dtype array.DType, shape array.Shape, si
 		rows = append(rows, row)
 	}
 	failed := slices.ContainsFunc(rows, func(r benchRow) bool { return !r.Success })
-	for _, row := range rows {
-		if !a.json {
-			break
-		}
-		if err := a.printResult(row, nil); err != nil {
-			return err
-		}
-	}
 	if !a.json {
 		if err := writeBench(a.stdout, rows); err != nil {
 			return err
+		}
+	} else {
+		for _, row := range rows {
+			if err := a.printResult(row, nil); err != nil {
+				return err
+			}
 		}
 	}
 	if failed {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
@@ -20,6 +21,9 @@ import (
 	"ndferry/store"
 	"ndferry/wire"
 )
+
+// patience is for what must happen: it bounds a test that hangs, and judges nothing.
+const patience = time.Minute
 
 // TestMain lets the test binary stand in for the programs that the scripts
 // run: each runs as a process of its own, under the test's instrumentation.

@@ -8,7 +8,7 @@ import (
 	"ndferry/client"
 )
 
-// codecFlags are the flags of put that say how chunks are compressed.
+// codecFlags are the flags of put and send that say how chunks are compressed.
 type codecFlags struct {
 	codec    string
 	level    int
@@ -28,13 +28,13 @@ func (f *codecFlags) add(cmd *cobra.Command) {
 }
 
 // options sets what the flags say; the client checks it before a byte is sent.
-func (f *codecFlags) options(opts *client.PutOptions) error {
+func (f *codecFlags) options(op string, opts *client.PutOptions) error {
 	opts.Codec, opts.Shuffle, opts.LinkRate = f.codec, f.shuffle, float64(f.linkRate)
 	if f.changed("level") {
 		opts.Level = &f.level
 	}
 	if err := opts.CheckCodec(); err != nil {
-		return usageErrorf("put: %w", err)
+		return usageErrorf("%s: %w", op, err)
 	}
 	return nil
 }

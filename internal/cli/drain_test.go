@@ -25,7 +25,7 @@ func TestServeSecondSignal(t *testing.T) {
 }
 
 func testSecondSignal(t *testing.T, driver string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	path := filepath.Join(t.TempDir(), "s")
 	cmd := exec.CommandContext(ctx, "ndferry", "serve", "--store", "mem:", "--listen", "unix://"+path, "--drain", "1h", "--driver", driver)
@@ -44,7 +44,7 @@ func testSecondSignal(t *testing.T, driver string) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	nc.SetDeadline(time.Now().Add(patience))
 	var d wire.Decoder
 	next := func() wire.Frame {
 		t.Helper()

@@ -66,7 +66,7 @@ func newEchoCmd(a *app) *cobra.Command {
 		Short:   "Run an echo server on the event loop",
 		Long:    echoLong,
 		Example: "  ndferry echo\n  ndferry echo --listen unix:///tmp/echo.sock --lines --backend poll",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.echo(cmd.Context(), c) },
 	}
 	f := cmd.Flags()
@@ -87,17 +87,17 @@ func newEchoCmd(a *app) *cobra.Command {
 func (c *echoConfig) check() error {
 	switch {
 	case c.loops < 1 || c.loops > 1024:
-		return usageErrorf("--loops %d: want 1 to 1024", c.loops)
+		return usageErrorf("echo: --loops %d: want 1 to 1024", c.loops)
 	case c.maxLine < 1 || c.maxLine > 1<<30:
-		return usageErrorf("--max-line %v: want 1B to 1GiB", &c.maxLine)
+		return usageErrorf("echo: --max-line %v: want 1B to 1GiB", &c.maxLine)
 	case c.maxConns < 0:
-		return usageErrorf("--max-conns %d: want 0 or more", c.maxConns)
+		return usageErrorf("echo: --max-conns %d: want 0 or more", c.maxConns)
 	case c.idle < 0 || c.drain < 0:
-		return usageErrorf("--idle and --drain: want no negative time")
+		return usageErrorf("echo: --idle and --drain: want no negative time")
 	case c.workers != 0 && !canPass:
-		return usageErrorf("--workers %v: this system cannot pass connections between processes; use 0", &c.workers)
+		return usageErrorf("echo: --workers %v: this system cannot pass connections between processes; use 0", &c.workers)
 	case c.dispatch != master.RoundRobin && c.dispatch != master.LeastLoaded:
-		return usageErrorf("--dispatch %q: want %s or %s", c.dispatch, master.RoundRobin, master.LeastLoaded)
+		return usageErrorf("echo: --dispatch %q: want %s or %s", c.dispatch, master.RoundRobin, master.LeastLoaded)
 	}
 	if c.workers == autoWorkers {
 		c.workers = workersValue(min(runtime.GOMAXPROCS(0), master.MaxWorkers))
@@ -131,15 +131,15 @@ func (a *app) echo(ctx context.Context, c *echoConfig) error {
 		Backend: group.Loops()[0].Stats().Backend,
 		Loops:   c.loops,
 	}
+	show := make(chan os.Signal, 1)
+	signal.Notify(show, syscall.SIGUSR1) // before somebody knows whom to send it
+	defer signal.Stop(show)
 	if err := a.printListening(result); err != nil {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() {
 		group.Post(func(l *evloop.Loop) { l.Drain(c.drain) })
 	})()
-	show := make(chan os.Signal, 1)
-	signal.Notify(show, syscall.SIGUSR1)
-	defer signal.Stop(show)
 	done := make(chan struct{})
 	defer close(done)
 	go a.showClients(group, show, done)

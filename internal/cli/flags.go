@@ -20,6 +20,14 @@ func (v *addrValue) Set(s string) (err error) {
 	return err
 }
 
+// String is "" until there is an address, so that help shows no default.
+func (v *addrValue) String() string {
+	if v.Addr == (client.Addr{}) {
+		return ""
+	}
+	return v.Addr.String()
+}
+
 // Type names the kind of value in help.
 func (v *addrValue) Type() string { return "ADDR" }
 

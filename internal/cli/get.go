@@ -46,7 +46,7 @@ run again, unless the array was replaced since.`,
   ndferry get lab/run7 part.npy --region '0:10,:,5'
   ndferry get lab/run7 thin.npy --region '::-10,...'
   ndferry get lab/run7 - | python3 -c 'import numpy, sys; print(numpy.load(sys.stdin.buffer).mean())'`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: arguments(1, 2),
 	}
 	conn := addClientFlags(cmd)
 	cmd.Flags().BoolVar(&flags.force, "force", false, "replace an existing file")

@@ -36,7 +36,7 @@ finds run/1, run/12 and run/1/a. The columns are name, dtype, shape and size;
 of an array that another program wrote into the store a last one says that it
 has no stored checks.`,
 		Example: "  ndferry ls\n  ndferry ls lab/\n  ndferry ls --json | jq -r '.arrays[].name'",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    arguments(0, 1),
 	}
 	conn := addClientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -81,10 +81,10 @@ func (s *served) start(env []string) {
 	}
 }
 
-// dialPatiently dials until it works; nil when it does not in 20 s.
+// dialPatiently dials until it works; nil when it does not in time.
 func (s *served) dialPatiently() *client.Client {
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		c, err := client.Dial(s.t.Context(), s.addr, client.Config{Timeout: 20 * time.Second})
+	for end := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		c, err := client.Dial(s.t.Context(), s.addr, client.Config{Timeout: patience})
 		if err == nil {
 			s.t.Cleanup(func() { c.Close() })
 			return c
@@ -107,7 +107,7 @@ func (s *served) status() (st serverStatus) {
 // awaitRefusal waits until nobody listens.
 func (s *served) awaitRefusal() {
 	s.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		c, err := net.Dial("unix", strings.TrimPrefix(s.addr, "unix://"))
 		if err != nil {
 			return
@@ -120,7 +120,7 @@ func (s *served) awaitRefusal() {
 
 func (s *served) dial() *client.Client {
 	s.t.Helper()
-	c, err := client.Dial(s.t.Context(), s.addr, client.Config{Timeout: 20 * time.Second})
+	c, err := client.Dial(s.t.Context(), s.addr, client.Config{Timeout: patience})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -264,10 +264,19 @@ func TestServeInterruptedTwice(t *testing.T) {
 		}
 		syscall.Kill(pid, syscall.SIGINT)
 		s.awaitRefusal()
-		time.Sleep(10 * time.Millisecond) // the handler of the second signal is set behind the first
-		syscall.Kill(pid, syscall.SIGINT)
+		done := make(chan error, 1)
+		go func() { done <- s.Cmd.Wait() }()
+		var err error
+		for ended := false; !ended; { // a signal that comes before the handling of the second is set is lost
+			syscall.Kill(pid, syscall.SIGINT)
+			select {
+			case err = <-done:
+				ended = true
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
 		var exit *exec.ExitError
-		if err := s.Cmd.Wait(); !errors.As(err, &exit) || exit.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGINT {
+		if !errors.As(err, &exit) || exit.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGINT {
 			t.Errorf("whole group %v: %v", whole, err)
 		}
 		for _, w := range workers {

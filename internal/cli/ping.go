@@ -38,7 +38,7 @@ func newPingCmd(a *app) *cobra.Command {
 		Long: `Connect to a server and measure round trips. With --wait it tries again until
 the server answers, which makes it a probe of readiness.`,
 		Example: "  ndferry ping\n  ndferry ping --wait 5s && ndferry put run7.npy",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 	}
 	conn := addClientFlags(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", 0, "try for this long to connect")

@@ -34,7 +34,7 @@ func openPTY(t *testing.T) (tty *os.File, screen func(mark string) string) {
 	t.Cleanup(func() { tty.Close() })
 	return tty, func(mark string) string {
 		t.Helper()
-		if err := master.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := master.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		var all strings.Builder

@@ -71,7 +71,7 @@ unchanged. The server keeps it for 48 hours.`,
 		Example: `  ndferry put temperatures.npy
   ndferry put run7.npy lab/run7 --digest sha256 --attr station=4 --attr unit=K
   python3 -c 'import numpy, sys; numpy.save(sys.stdout.buffer, numpy.arange(10))' | ndferry put - ten`,
-		Args: cobra.RangeArgs(1, 2),
+		Args: arguments(1, 2),
 	}
 	conn := addClientFlags(cmd)
 	flags.add(cmd)
@@ -86,7 +86,7 @@ unchanged. The server keeps it for 48 hours.`,
 		if err != nil {
 			return err
 		}
-		opts, err := flags.options()
+		opts, err := flags.options("put")
 		if err != nil {
 			return err
 		}
@@ -115,20 +115,21 @@ func putName(args []string) (string, error) {
 	return strings.TrimSuffix(filepath.Base(args[0]), ".npy"), nil
 }
 
-func (f *putFlags) options() (client.PutOptions, error) {
+// options are what the flags of the command op mean.
+func (f *putFlags) options(op string) (client.PutOptions, error) {
 	switch {
 	case f.durability != "durable" && f.durability != "relaxed":
-		return client.PutOptions{}, usageErrorf("put: --durability %q: want durable or relaxed", f.durability)
+		return client.PutOptions{}, usageErrorf("%s: --durability %q: want durable or relaxed", op, f.durability)
 	case f.resume != resumeAuto && f.resume != resumeVerify && f.resume != resumeOff:
-		return client.PutOptions{}, usageErrorf("put: --resume %q: want auto, verify or off", f.resume)
+		return client.PutOptions{}, usageErrorf("%s: --resume %q: want auto, verify or off", op, f.resume)
 	case f.streams < 1 || f.streams > client.MaxStreams:
-		return client.PutOptions{}, usageErrorf("put: --streams %d: want 1 to %d", f.streams, client.MaxStreams)
+		return client.PutOptions{}, usageErrorf("%s: --streams %d: want 1 to %d", op, f.streams, client.MaxStreams)
 	case f.retries < 0:
-		return client.PutOptions{}, usageErrorf("put: --retries %d: want a number that is not negative", f.retries)
+		return client.PutOptions{}, usageErrorf("%s: --retries %d: want a number that is not negative", op, f.retries)
 	case f.chunk < 1 || f.chunk > client.MaxChunk:
-		return client.PutOptions{}, usageErrorf("put: --chunk %v: want 1B to %s", &f.chunk, formatSize(client.MaxChunk))
+		return client.PutOptions{}, usageErrorf("%s: --chunk %v: want 1B to %s", op, &f.chunk, formatSize(client.MaxChunk))
 	}
-	attrs, err := parseAttrs(f.attrs)
+	attrs, err := parseAttrs(op, f.attrs)
 	if err != nil {
 		return client.PutOptions{}, err
 	}
@@ -136,13 +137,13 @@ func (f *putFlags) options() (client.PutOptions, error) {
 		ChunkBytes: int(f.chunk), Digest: f.digest, Attributes: attrs, Dims: f.dims, IfAbsent: f.ifAbsent,
 		Relaxed: f.durability == "relaxed", Resume: f.resume != resumeOff, Retries: f.retries, Streams: f.streams,
 	}
-	err = f.codec.options(&opts)
+	err = f.codec.options(op, &opts)
 	return opts, err
 }
 
 // parseAttrs makes one JSON object of the attributes, nil when there are none. The text of a value that is JSON stays as it is,
 // so that no number is rounded.
-func parseAttrs(list []string) ([]byte, error) {
+func parseAttrs(op string, list []string) ([]byte, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -151,22 +152,22 @@ func parseAttrs(list []string) ([]byte, error) {
 		key, text, ok := strings.Cut(attr, "=")
 		switch _, twice := members[key]; {
 		case !ok || key == "":
-			return nil, usageErrorf("put: --attr %q: want KEY=VALUE", attr)
+			return nil, usageErrorf("%s: --attr %q: want KEY=VALUE", op, attr)
 		case twice:
-			return nil, usageErrorf("put: --attr %q: the key was given before", attr)
+			return nil, usageErrorf("%s: --attr %q: the key was given before", op, attr)
 		}
 		value := jsontext.Value(text)
 		if !value.IsValid() {
 			var err error
 			if value, err = json.Marshal(text); err != nil {
-				return nil, usageErrorf("put: --attr %q: %w", attr, err)
+				return nil, usageErrorf("%s: --attr %q: %w", op, attr, err)
 			}
 		}
 		members[key] = value
 	}
 	object, err := json.Marshal(members, json.Deterministic(true))
 	if err != nil {
-		return nil, usageErrorf("put: --attr: %w", err)
+		return nil, usageErrorf("%s: --attr: %w", op, err)
 	}
 	return object, nil
 }

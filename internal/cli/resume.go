@@ -28,8 +28,8 @@ const (
 	resumeOff    = "off"    // never, and nothing is remembered
 )
 
-// A put that was begun is remembered in a small file of $XDG_STATE_HOME/ndferry until it is done. It is taken up again when the
-// file to put is the same one, device and inode, has the same size and times, and random chunks of it are what they were.
+// begunPut is a put that was begun. It is remembered in a small file of $XDG_STATE_HOME/ndferry until it is done, and taken up again when
+// the file to put is the same one, device and inode, has the same size and times, and random chunks of it are what they were.
 type begunPut struct {
 	Server  string   `json:"server"`
 	Name    string   `json:"name"`

@@ -21,7 +21,7 @@ func newRmCmd(a *app) *cobra.Command {
 		Short:   "Remove arrays",
 		Long:    `Remove arrays. When one of several cannot be removed the others are, and the exit code is 6.`,
 		Example: "  ndferry rm lab/run7\n  ndferry rm lab/run7 lab/run8",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    arguments(1, anyNumber),
 	}
 	conn := addClientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -93,6 +93,22 @@ func (a *app) markRunning(cmd *cobra.Command) {
 	}
 }
 
+// anyNumber is no upper bound of arguments.
+const anyNumber = -1
+
+// arguments holds a command to between least and most arguments besides its flags.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usageErrorf("%s: an argument is missing: %s", cmd.Name(), cmd.UseLine())
+		case most != anyNumber && len(args) > most:
+			return usageErrorf("%s: %q is an argument too many: %s", cmd.Name(), args[most], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
 // knownCommand refuses arguments of the root: there they can only be a
 // command that does not exist.
 func knownCommand(root *cobra.Command, args []string) error {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ import (
 //	tmpfs DIR SIZE                    mounts a small file system
 //	sigterm                           sends SIGTERM to the first background program
 //	waitfor FILE                      waits until a file exists that FILE, a pattern, matches
-//	freeport VAR                      sets VAR to 127.0.0.1 and a TCP port that is free now
+//	freeport VAR                      sets VAR to a loopback address and a TCP port that is free now
 //	ismode FILE MODE                  fails unless FILE has these permissions
 //	worker N SIGNAL                   sends KILL, STOP, CONT or TERM to a worker of the server whose control socket is the default one
 //	workers STATE...                  waits until the workers are in these states, with no connection
@@ -224,7 +225,7 @@ func terminateFirst(ts *testscript.TestScript, _ []string) error {
 
 func waitForFile(ts *testscript.TestScript, args []string) error {
 	path := ts.MkAbs(args[0])
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if found, err := filepath.Glob(path); err != nil || found != nil {
 			return err
 		}
@@ -233,7 +234,11 @@ func waitForFile(ts *testscript.TestScript, args []string) error {
 }
 
 func findPort(ts *testscript.TestScript, args []string) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	host := "127.0.0.1"
+	if runtime.GOOS == "linux" { // one that no other process listens at meanwhile
+		host = fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()>>16&0x7f, os.Getpid()>>8&0xff, max(1, os.Getpid()&0xff))
+	}
+	ln, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		return err
 	}
@@ -269,6 +274,9 @@ func signalWorker(ts *testscript.TestScript, args []string) error {
 		if strconv.Itoa(w.Worker) != args[0] || w.PID == 0 || signals[args[1]] == 0 {
 			continue
 		}
+		if args[1] == "STOP" {
+			return stopProcess(w.PID)
+		}
 		if err := syscall.Kill(w.PID, signals[args[1]]); err != nil || args[1] != "KILL" {
 			return err
 		}
@@ -281,7 +289,7 @@ func signalWorker(ts *testscript.TestScript, args []string) error {
 }
 
 func awaitWorkers(ts *testscript.TestScript, args []string) error {
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		s, err := askStatus(ts)
 		if err != nil {
 			return err
@@ -336,7 +344,11 @@ func (gate) Read([]byte) (int, error) {
 
 // fakeServer is the program "fakeserver": it serves until it is killed.
 func fakeServer(kind, addr string) error {
-	ln, err := net.Listen("unix", strings.TrimPrefix(addr, "unix://"))
+	path := strings.TrimPrefix(addr, "unix://")
+	ln, err := net.Listen("unix", path+".new")
+	if err == nil {
+		err = os.Rename(path+".new", path) // it listens from when it is there on
+	}
 	if err != nil {
 		return err
 	}
@@ -356,15 +368,19 @@ func fakeServer(kind, addr string) error {
 
 // sendRaw is the program "raw".
 func sendRaw(addr, text string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", strings.TrimPrefix(addr, "unix://"))
+	for errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil { // between bind and listen
+		time.Sleep(5 * time.Millisecond)
+		c, err = d.DialContext(ctx, "unix", strings.TrimPrefix(addr, "unix://"))
+	}
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	bytes, err := strconv.Unquote(`"` + text + `"`)
 	if err != nil {
 		return err

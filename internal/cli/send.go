@@ -46,7 +46,7 @@ or any other that follows chapter 11 of spec/WIRE.md. There is no server in
 between. When the command succeeds the other side has verified the array.`,
 		Example: `  ndferry recv --listen tcp://127.0.0.1:9001 copy.npy &
   ndferry send run7.npy --to tcp://127.0.0.1:9001`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 	}
 	cmd.Flags().Var(&to, "to", "where the receiver listens: tcp://HOST:PORT, unix:///path or unix://@name")
 	flags.add(cmd)
@@ -55,7 +55,7 @@ between. When the command succeeds the other side has verified the array.`,
 		if to.Addr == (client.Addr{}) {
 			return usageErrorf("send: --to is missing: the address where the receiver listens")
 		}
-		opts, err := flags.options()
+		opts, err := flags.options("send")
 		if err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ Nobody is authenticated: an address that other machines could reach needs
 --insecure-no-auth. A log line says the address, with the real port for port 0.`,
 		Example: `  ndferry recv --listen tcp://127.0.0.1:9001 copy.npy
   ndferry recv --listen unix:///tmp/arrays.sock --deadline 1m`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments(0, 1),
 	}
 	cmd.Flags().StringVar(&flags.listen, "listen", "", "`ADDR` to wait at: tcp://HOST:PORT, unix:///path or unix://@name")
 	cmd.Flags().BoolVar(&flags.force, "force", false, "replace an existing file")

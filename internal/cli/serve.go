@@ -72,7 +72,7 @@ and remove every array. An address that other machines could reach needs
 Limits: ` + worker.LimitsHelp + `.`,
 		Example: `  ndferry serve --store /srv/arrays
   ndferry serve --store mem: --listen tcp://127.0.0.1:0 --listen unix:///run/ndferry/sock`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 	}
 	cmd.Flags().StringVar(&flags.store, "store", "", "where arrays are kept: a directory, or mem: for memory")
 	cmd.Flags().Var(&flags.memLimit, "mem-limit", "most that arrays in mem: may take, and what is kept for the next for a minute; 0B is half of the memory that this process may use")

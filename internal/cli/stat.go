@@ -44,7 +44,7 @@ func newStatCmd(a *app) *cobra.Command {
 		Use:     "stat NAME",
 		Short:   "Describe an array",
 		Example: "  ndferry stat lab/run7\n  ndferry stat lab/run7 --json | jq .attributes",
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 	}
 	conn := addClientFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -26,7 +26,7 @@ waited from its accept to the first read (p50 and p99).
 
 Only the user that runs the server, and root, may ask.`,
 		Example: "  ndferry status\n  ndferry status --json --control /run/arrays/control.sock",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 	}
 	addControlFlag(cmd, &socket)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

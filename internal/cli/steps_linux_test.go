@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ndferry/client"
+	"ndferry/fdpass/fdtest"
 	"ndferry/internal/handover"
 )
 
@@ -41,8 +42,7 @@ func plantStep() {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		case "stop":
-			syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-			time.Sleep(50 * time.Millisecond) // a thread may go on for a moment
+			return fdtest.StopSelf()
 		case "error":
 			return errors.New("planted")
 		}
@@ -100,7 +100,7 @@ func testStep(t *testing.T, action string, step handover.Step) {
 		syscall.Kill(s.status().Workers[0].PID, syscall.SIGKILL)
 	}
 	pid := 0
-	for end := time.Now().Add(20 * time.Second); pid == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); pid == 0; time.Sleep(time.Millisecond) {
 		if text, err := os.ReadFile(mark); err == nil {
 			fmt.Sscan(string(text), &pid)
 		}
@@ -111,6 +111,9 @@ func testStep(t *testing.T, action string, step handover.Step) {
 	master := s.Cmd.Process.Pid
 	switch {
 	case action == "stop":
+		if err := fdtest.AwaitStop(pid); err != nil { // one that goes on before it stands still never does
+			t.Error(err)
+		}
 		time.Sleep(100 * time.Millisecond)
 		syscall.Kill(pid, syscall.SIGCONT)
 	case action == "kill" && pid == master:
@@ -168,7 +171,7 @@ func TestStopStep(t *testing.T) {
 // awaitEnd waits until a process that is not this one's child has ended, whether somebody has waited for it or not.
 func awaitEnd(t *testing.T, pid int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil || strings.Contains(string(stat), ") Z ") {
 			return
@@ -178,3 +181,6 @@ func awaitEnd(t *testing.T, pid int) {
 		}
 	}
 }
+
+// stopProcess returns when the process stands still.
+func stopProcess(pid int) error { return fdtest.Stop(pid) }

@@ -29,7 +29,7 @@ func newVersionCmd(a *app) *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: "  ndferry version\n  ndferry version --json",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			v := versionInfo{Version, buildCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
 			return a.printResult(v, func(w io.Writer) error {

@@ -99,7 +99,7 @@ func roundTrip(t *testing.T, c *client.Client, rng *rand.Rand, name string) erro
 // await waits until the status is as it should be.
 func (s *served) await(what string, ok func(serverStatus) bool) serverStatus {
 	s.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		if st := s.status(); ok(st) {
 			return st
 		} else if time.Now().After(end) {

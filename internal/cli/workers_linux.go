@@ -163,7 +163,7 @@ func encodeStart(s workerStart) []byte {
 // newWorkerCmd is what a master starts.
 func newWorkerCmd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "worker", Short: "Serve the connections that a master passes", Hidden: true, Args: cobra.NoArgs,
+		Use: "worker", Short: "Serve the connections that a master passes", Hidden: true, Args: arguments(0, 0),
 		Example: "  ndferry serve --store /srv/arrays --workers 2    # starts two",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.worker(cmd.Context()) },
 	}

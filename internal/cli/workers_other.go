@@ -22,7 +22,7 @@ func (a *app) echoWorkers(context.Context, *echoConfig) error { return errors.Er
 
 // newWorkerCmd is a command that no master starts.
 func newWorkerCmd(*app) *cobra.Command {
-	return &cobra.Command{Use: "worker", Short: "Serve the connections that a master passes", Example: "  ndferry serve --workers 2", Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+	return &cobra.Command{Use: "worker", Short: "Serve the connections that a master passes", Example: "  ndferry serve --workers 2", Hidden: true, Args: arguments(0, 0), RunE: func(*cobra.Command, []string) error {
 		return errors.ErrUnsupported
 	}}
 }

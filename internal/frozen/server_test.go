@@ -74,6 +74,7 @@ func serve(t testing.TB, st store.Store, driver string) *server {
 	}
 	cfg := worker.Config{Log: slog.New(slog.DiscardHandler), Driver: driver}
 	cfg.Session.Software = "ndferry v1"
+	cfg.Session.Handshake = patience // many run at once
 	s.srv = worker.New(st, cfg)
 	served := make(chan error, 1)
 	go func() { served <- s.srv.Serve(ln) }()
@@ -94,7 +95,7 @@ func (s *server) drain() {
 	go func() { s.down <- s.srv.Shutdown(context.Background()) }()
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func (s *server) dial() net.Conn {
 	nc, err := net.Dial("unix", s.path)

@@ -57,7 +57,7 @@ func (e *ends) serveHello() {
 func (e *ends) checkServes() {
 	e.t.Helper()
 	theirs, ours, cookie := client(e.t)
-	theirs.SetDeadline(time.Now().Add(10 * time.Second))
+	theirs.SetDeadline(time.Now().Add(time.Minute))
 	o := e.offer(Meta{Cookie: cookie, Accepted: time.Now().UnixNano()}, ours)
 	if b, err := io.ReadAll(theirs); err != nil || string(b) != "hello" {
 		e.t.Errorf("an honest connection: %q, %v", b, err)

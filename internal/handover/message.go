@@ -122,8 +122,6 @@ const (
 	GoodbyeVersion  = 2 // no version in common
 )
 
-// Append functions write the body of a frame.
-
 // AppendBody appends the message.
 func (m *Hello) AppendBody(b []byte) []byte {
 	b = append(b, m.Min, m.Max, 0, 0)

@@ -186,7 +186,7 @@ func (e *ends) runLoop(handle Handler) {
 // until receives frames until one of the kind comes.
 func (e *ends) until(kind Kind) Frame {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute)
 	defer cancel()
 	for {
 		f, files, err := e.master.Recv(ctx)
@@ -511,7 +511,7 @@ func workerLeaks(t *testing.T) {
 			<-e.ended
 		})
 	}
-	for end := time.Now().Add(5 * time.Second); openFiles(t) > before; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); openFiles(t) > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d descriptors, %d before", openFiles(t), before)
 		}

@@ -28,6 +28,9 @@ import (
 	"ndferry/internal/handover"
 )
 
+// patience is for what must happen: it bounds a test that hangs, and judges nothing.
+const patience = time.Minute
+
 // roleEnv makes the test binary a worker or a master.
 const roleEnv = "MASTER_TEST_ROLE"
 
@@ -78,8 +81,7 @@ func workerMain() int {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
 			case "stop":
-				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-				time.Sleep(50 * time.Millisecond) // a thread may go on for a moment
+				err = fdtest.StopSelf()
 			case "error":
 				err = errors.New("planned")
 			}
@@ -254,7 +256,7 @@ func start(t testing.TB, cfg Config) *running {
 	r := run(t, cfg)
 	select {
 	case <-r.Ready():
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("not ready:\n%s", r.log)
 	}
 	return r
@@ -273,7 +275,10 @@ func run(t testing.TB, cfg Config) *running {
 	cfg.Command = func() *exec.Cmd { return command("worker") }
 	cfg.Log = slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if cfg.Drain == 0 {
-		cfg.Drain = 5 * time.Second
+		cfg.Drain = 30 * time.Second
+	}
+	if cfg.Take == 0 {
+		cfg.Take = patience // no worker counts as stalled because the machine is busy elsewhere
 	}
 	if r.Master, err = New(cfg); err != nil {
 		t.Fatal(err)
@@ -311,7 +316,7 @@ func (r *running) ask(text string) (a answer, err error) {
 }
 
 func (r *running) talk(c net.Conn, text string) (a answer, err error) {
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(c, text+"\n"); err != nil {
 		return a, err
 	}
@@ -343,10 +348,24 @@ func (r *running) places(n int) map[int]int {
 	return by
 }
 
+// allServe waits until n workers answer. Where Take is short, one that was held up for as long may have had nothing at first.
+func (r *running) allServe(n int) {
+	r.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		got := r.places(2 * n)
+		if len(got) == n {
+			return
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("of %d workers %v serve", n, got)
+		}
+	}
+}
+
 // await waits until the status is as it should be.
 func (r *running) await(what string, ok func(Status) bool) Status {
 	r.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
 		if s := r.Status(); ok(s) {
 			return s
 		} else if time.Now().After(end) {

@@ -52,7 +52,7 @@ func beHostile(w *handover.Worker, what []string) int {
 		return fail(err)
 	}
 	// It does not end by itself: the master has to see to that.
-	time.Sleep(time.Minute)
+	time.Sleep(10 * time.Minute)
 	return 1
 }
 
@@ -101,7 +101,8 @@ func hostileFrames(generation uint32) map[string][]byte {
 // hostile runs a master whose first worker sends something, and sees that the second one serves all the time, that the first is
 // replaced, and that no descriptor stays (which start looks after).
 func hostile(t *testing.T, what string, meanwhile func(*running)) {
-	r := start(t, Config{Workers: 2, Backoff: Backoff{Min: time.Millisecond, Max: 2 * time.Millisecond}, Start: func(index int, gen uint32) []byte {
+	// What it was offered before it was found out goes elsewhere by Take alone where its end hangs.
+	r := start(t, Config{Workers: 2, Take: time.Second, Backoff: Backoff{Min: time.Millisecond, Max: 2 * time.Millisecond}, Start: func(index int, gen uint32) []byte {
 		if index == 1 && gen <= 2 {
 			return []byte(what)
 		}
@@ -116,9 +117,7 @@ func hostile(t *testing.T, what string, meanwhile func(*running)) {
 		meanwhile(r)
 	}
 	r.await("the hostile worker is replaced", func(s Status) bool { return allReady(s) && s.Workers[0].Generation > 2 })
-	if got := r.places(4); len(got) != 2 {
-		t.Errorf("afterwards %v", got)
-	}
+	r.allServe(2)
 	if !strings.Contains(r.log.String(), "a worker's channel") {
 		t.Error("the log does not say why")
 	}
@@ -148,7 +147,7 @@ func TestHostileWorker_hungFile(t *testing.T) {
 			return s.Workers[0].Generation <= 2 && strings.Contains(r.log.String(), "a worker's channel")
 		})
 		for i := range 20 {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", r.addr)
 			cancel()
 			if err != nil {

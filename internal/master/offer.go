@@ -45,6 +45,7 @@ type offer struct {
 	slot     uint32
 	at       time.Time
 	sent     bool // or tried
+	lost     bool // the worker does not get it, and so never answers
 }
 
 // room waits until a connection could be dispatched and tells how many could; 0 when the master stops.
@@ -261,6 +262,7 @@ func (w *worker) flush() {
 		var batch []*offer
 		for _, o := range w.outbox {
 			if o.custody == nil { // it was revoked
+				o.lost = true
 				batch = append(batch, o)
 				continue
 			}
@@ -275,10 +277,11 @@ func (w *worker) flush() {
 		w.outbox, w.body, w.files = w.outbox[len(batch):], body, files
 		ch := w.ch
 		m.mu.Unlock()
-		err := w.send(ch, body, files)
+		passed, err := w.send(ch, body, files)
 		m.mu.Lock()
 		for _, o := range batch {
 			o.sent = true
+			o.lost = o.lost || !passed
 		}
 		if err != nil && w.ch == ch {
 			m.cfg.Log.Debug("offer not sent", "worker", w.index, "err", err)
@@ -287,12 +290,13 @@ func (w *worker) flush() {
 	w.outbox = nil
 }
 
-func (w *worker) send(ch *handover.Channel, body []byte, files []int) error {
+// send passes offers, and tells whether the worker gets them.
+func (w *worker) send(ch *handover.Channel, body []byte, files []int) (passed bool, err error) {
 	if len(files) == 0 || ch == nil {
-		return nil
+		return false, nil
 	}
 	if err := w.m.cfg.Step.At(handover.StepOffer); err != nil {
-		return err
+		return false, err
 	}
 	ok, err := ch.TrySend(handover.KindOffer, handover.Raw(body), files...)
 	if err == nil && !ok { // a context costs more than all of that
@@ -305,9 +309,9 @@ func (w *worker) send(ch *handover.Channel, body []byte, files []int) error {
 		err = ch.Send(ctx, handover.KindOffer, handover.Raw(body), lent...)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return w.m.cfg.Step.At(handover.StepOffered)
+	return true, w.m.cfg.Step.At(handover.StepOffered)
 }
 
 // settle looks at the words of offers that the worker has answered, and returns the connections that are to go elsewhere. Called with mu held.
@@ -320,7 +324,26 @@ func (w *worker) settle(answered uint64) (again []*custody) {
 		w.offers[n] = nil
 	}
 	w.offers = w.offers[n:]
+	w.passOver()
 	return again
+}
+
+// passOver counts what the worker never got, and what is elsewhere by now, as answered: nothing else would end its being stalled over that.
+// Called with mu held.
+func (w *worker) passOver() {
+	n := 0
+	for ; n < len(w.offers) && w.offers[n].lost && w.offers[n].custody == nil; n++ {
+		w.answered = w.offers[n].seq
+	}
+	if n == 0 {
+		return
+	}
+	w.offers = w.offers[n:]
+	w.words.SetSettled(w.answered)
+	if w.stalled && len(w.offers) == 0 {
+		w.stalled = false
+		w.m.cfg.Log.Info("a worker never got what it did not answer", "worker", w.index, "pid", w.pid)
+	}
 }
 
 // outcome ends an offer: the worker has it, or the connection that is returned goes elsewhere. Called with mu held.

@@ -378,6 +378,7 @@ func (w *worker) revoke() (again []*custody) {
 		w.m.counts.revoked++
 		w.m.counts.redispatched++
 	}
+	w.passOver()
 	return again
 }
 

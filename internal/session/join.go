@@ -34,7 +34,7 @@ type sharing struct {
 
 // untold notes the durable cells that ACCEPT has no room for.
 func (u *upload) untold(durable []store.Range) {
-	for _, d := range durable[min(maxAccept, len(durable)):] {
+	for _, d := range durable[min(wire.RangesSent, len(durable)):] {
 		if u.spare == nil {
 			u.spare = newBitmap(u.grid.Len())
 		}
@@ -204,8 +204,7 @@ func (s *Session) onGathered(op Operation, p *put, r Result) {
 	for _, d := range r.Durable {
 		for i := d.First; i < d.First+d.Count; i++ {
 			if !p.got.has(i) {
-				p.got.set(i)
-				p.missing--
+				p.take(i)
 				if p.leaves != nil {
 					p.leaves[i] = r.Leaves[n]
 				}

@@ -23,16 +23,11 @@ import (
 type put struct {
 	message   []byte // the PUT, as it came: Import begins with it
 	spec      store.Spec
-	grid      array.Grid
-	size      int  // raw bytes of a cell
+	cells          // which came, which are still wanted
 	resume    bool // what the client said; spec.Resume is set for an imported PUT too
 	state     putState
-	got       bitmap
-	spare     bitmap // durable cells that ACCEPT had no room for: one that comes is thrown away
-	missing   int
 	writing   int        // cells whose Write is not done
 	dropLater Job        // not 0: give the upload up so when the payload that is being read came
-	leaves    [][32]byte // with sha256
 	moved     *movedPut  // of an imported PUT, until its upload is open again
 	finished  bool       // FINISH came
 	root      *wire.Root // of FINISH, with sha256
@@ -112,18 +107,13 @@ func newPut(b []byte) (*put, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := a.grid.Len()
-	p := &put{message: bytes.Clone(b), spec: a.spec, resume: a.spec.Resume, grid: a.grid, size: a.size, got: newBitmap(n), missing: n, join: a.join}
+	p := &put{message: bytes.Clone(b), spec: a.spec, resume: a.spec.Resume, join: a.join}
 	if p.join {
 		p.spec.Resume = false // its cells are the first connection's to keep
-	} else if a.spec.Digest == store.DigestSHA256 {
-		p.leaves = make([][32]byte, n)
 	}
+	p.cells = newCells(a.grid, a.size, len(a.spec.Meta.Codecs) > 0, !p.join && a.spec.Digest == store.DigestSHA256)
 	return p, nil
 }
-
-// maxTracked bounds what one PUT makes the server remember: 2^24 cells, 64 TiB at the default size.
-const maxTracked = 1 << 24
 
 // SpecOf is what the store is told of a PUT.
 func SpecOf(m *wire.PutMessage) (store.Spec, error) {
@@ -176,7 +166,7 @@ func (s *Session) onChunk(h wire.Header) Payload {
 		if up.takeSpare(h) {
 			break
 		}
-		if f := up.accepts(h); f != nil {
+		if f := up.refuses(h); f != nil {
 			s.failPut(h.Stream, up, f)
 			break
 		}
@@ -199,29 +189,6 @@ func (s *Session) onChunk(h wire.Header) Payload {
 func (s *Session) skipChunk(h wire.Header) {
 	s.outstanding += wire.Cost(h.Raw)
 	s.grant(h.Raw)
-}
-
-// accepts refuses a chunk that the array has no place for.
-func (p *put) accepts(h wire.Header) *wire.Failure {
-	n := uint64(p.grid.Len())
-	var f *wire.Failure
-	switch {
-	case h.Index >= n:
-		f = wire.Failf(wire.CodeInvalid, "cell %d of an array of %d cells", h.Index, n)
-	case int(h.Raw) != p.size:
-		f = wire.Failf(wire.CodeInvalid, "cell %d has %d bytes, the cells of this array have %d", h.Index, h.Raw, p.size)
-	case len(p.spec.Meta.Codecs) == 0 && h.Length != h.Raw:
-		f = wire.Failf(wire.CodeInvalid, "cell %d has a payload of %d bytes, codec none makes it %d", h.Index, h.Length, h.Raw)
-	case len(p.spec.Meta.Codecs) > 0 && (h.Length < wire.MinBlosc || h.Length > h.Raw+wire.MinBlosc):
-		f = wire.Failf(wire.CodeInvalid, "cell %d has a payload of %d bytes, codec blosc makes it %d to %d", h.Index, h.Length, wire.MinBlosc, h.Raw+wire.MinBlosc)
-	case p.got.has(int(h.Index)):
-		f = wire.Failf(wire.CodeInvalid, "cell %d came twice", h.Index)
-	}
-	if f != nil {
-		cell := h.Index
-		f.Cell = &cell
-	}
-	return f
 }
 
 // onCell takes the payload of a CHUNK that lies in s.cell.
@@ -248,8 +215,7 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 		s.damaged(h.Stream, p, int(h.Index), f)
 		return
 	}
-	p.got.set(int(h.Index))
-	p.missing--
+	p.take(int(h.Index))
 	p.writing++
 	p.came++
 	data, lent := s.cell, s.lent
@@ -522,44 +488,6 @@ func (s *Session) onBegun(op Operation, p *put, r Result) {
 	}
 }
 
-// maxAccept bounds the ranges of an ACCEPT, so that their text fits a control frame.
-const maxAccept = 2000
-
-// takeUp marks the cells that are durable already, and returns what the client is told of them.
-func (p *put) takeUp(r Result) wire.AcceptMessage {
-	m := wire.AcceptMessage{Durable: [][2]uint64{}}
-	n := 0
-	for _, d := range r.Durable {
-		told := len(m.Durable) < maxAccept
-		if told {
-			m.Durable = append(m.Durable, [2]uint64{uint64(d.First), uint64(d.Count)})
-		} else if p.spare == nil {
-			p.spare = newBitmap(p.grid.Len())
-		}
-		for i := d.First; i < d.First+d.Count; i++ {
-			p.got.set(i)
-			if !told {
-				p.spare.set(i)
-			}
-			if p.leaves != nil {
-				p.leaves[i] = r.Leaves[n]
-			}
-			n++
-		}
-		p.missing -= d.Count
-	}
-	return m
-}
-
-// takeSpare tells that a chunk is of a durable cell that the client was not told of.
-func (p *put) takeSpare(h wire.Header) bool {
-	if p.spare == nil || h.Index >= uint64(p.grid.Len()) || !p.spare.has(int(h.Index)) {
-		return false
-	}
-	p.spare.clear(int(h.Index))
-	return true
-}
-
 // ReceiptMessage is what a client is told of a commit.
 func ReceiptMessage(r *store.Receipt) wire.ReceiptMessage {
 	return wire.ReceiptMessage{
@@ -577,11 +505,3 @@ func digestOf(r *store.Receipt) wire.Digest {
 	}
 	return d
 }
-
-// bitmap is a set of cells.
-type bitmap []uint64
-
-func newBitmap(n int) bitmap    { return make(bitmap, (n+63)/64) }
-func (b bitmap) has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
-func (b bitmap) set(i int)      { b[i/64] |= 1 << (i % 64) }
-func (b bitmap) clear(i int)    { b[i/64] &^= 1 << (i % 64) }

@@ -65,9 +65,8 @@ func (s *Session) repeat(h wire.Header, p *put, source int) {
 			s.failPut(h.Stream, p, wire.Failf(wire.CodeInvalid, "%v: cell %d came twice, or cell %d did not come before", h.Kind, r.First+k, source+k))
 			return
 		}
-		p.got.set(r.First + k)
+		p.take(r.First + k)
 	}
-	p.missing -= r.Count
 	if !s.hold(h.Stream, p, r) {
 		s.submitRepeat(h.Stream, p, r)
 	}

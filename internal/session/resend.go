@@ -67,8 +67,7 @@ func (s *Session) ask(stream uint32, p *put) {
 
 // undone is for a cell whose bytes came whole and turned out to be no cell.
 func (s *Session) undone(stream uint32, p *put, cell int, f *wire.Failure) {
-	p.got.clear(cell)
-	p.missing++
+	p.lose(cell)
 	s.damaged(stream, p, cell, f)
 }
 

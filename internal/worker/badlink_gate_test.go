@@ -267,11 +267,11 @@ func newBadLine(t *testing.T, driver string) (connect func() (*client.Client, *c
 		for {
 			line := &counted{}
 			var err error
-			here.run(func() { line.Conn, err = net.DialTimeout("tcp4", "10.77.0.2:9000", 10*time.Second) })
+			here.run(func() { line.Conn, err = net.DialTimeout("tcp4", "10.77.0.2:9000", patience) })
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := client.New(t.Context(), line, client.Config{Timeout: 20 * time.Second})
+			c, err := client.New(t.Context(), line, client.Config{Timeout: patience})
 			if err == nil {
 				return c, line
 			}

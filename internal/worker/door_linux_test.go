@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -25,23 +26,7 @@ func serveTCP(t *testing.T, cfg Config) (srv *Server, address string, end func()
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	end = sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := srv.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-		if err := <-served; !errors.Is(err, ErrServerClosed) {
-			t.Errorf("serve: %v", err)
-		}
-		if err := st.Close(); err != nil {
-			t.Errorf("close the store: %v", err)
-		}
-	})
-	t.Cleanup(end)
-	return srv, ln.Addr().String(), end
+	return srv, ln.Addr().String(), serveOn(t, srv, st, ln)
 }
 
 // reset makes a connection of TCP end without a word more.
@@ -51,16 +36,6 @@ func reset(t *testing.T, nc net.Conn) {
 		t.Error(err)
 	}
 	nc.Close()
-}
-
-// settled waits until the server has n connections.
-func settled(t *testing.T, srv *Server, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); srv.Connections() != n; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are left, want %d", srv.Connections(), n)
-		}
-	}
 }
 
 // TestDoor has clients reset at every byte of HELLO, and end in order without one, between those that transfer: these are served, nothing is
@@ -92,7 +67,7 @@ func TestDoor(t *testing.T) {
 	budgetClients(t, "tcp://"+address, 4, 1<<20)
 	wg.Wait()
 	want := uint64(4*len(words) + 4)
-	for deadline := time.Now().Add(20 * time.Second); srv.Accepted() < want; time.Sleep(time.Millisecond) { // the last are in the backlog
+	for deadline := time.Now().Add(patience); srv.Accepted() < want; time.Sleep(time.Millisecond) { // the last are in the backlog
 		if time.Now().After(deadline) {
 			t.Fatalf("%d connections were accepted, want %d", srv.Accepted(), want)
 		}
@@ -124,7 +99,7 @@ func TestDoor_pieces(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := &peer{t: t, nc: nc}
-			nc.SetDeadline(time.Now().Add(20 * time.Second))
+			nc.SetDeadline(time.Now().Add(patience))
 			for part := range slices.Chunk(append(hello(), ping...), size) {
 				p.send(part)
 			}
@@ -168,7 +143,7 @@ func TestDoor_full(t *testing.T) {
 		}
 		peers[0].nc.Close()
 		p := &peer{t: t, nc: nc}
-		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		nc.SetDeadline(time.Now().Add(patience))
 		if f := p.next(); f.Kind != wire.Hello {
 			t.Fatalf("got %v, want HELLO", f.Kind)
 		}
@@ -193,9 +168,9 @@ func TestDoor_closing(t *testing.T) {
 					if err != nil {
 						return
 					}
-					nc.SetDeadline(time.Now().Add(20 * time.Second))
+					nc.SetDeadline(time.Now().Add(patience))
 					nc.Write(hello())
-					if _, err := io.ReadFull(nc, make([]byte, wire.HeaderSize)); errors.Is(err, context.DeadlineExceeded) {
+					if _, err := io.ReadFull(nc, make([]byte, wire.HeaderSize)); errors.Is(err, os.ErrDeadlineExceeded) {
 						t.Error("a client was left waiting")
 					}
 					nc.Close()

@@ -70,7 +70,7 @@ func ackIsDurable(t *testing.T, driver string) {
 		p.send(u.chunk(1, 0))
 		<-s.begun
 		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Ping, Index: 1}, nil))
-		if f := p.next(); f.Kind != wire.Pong {
+		if f := p.answer(); f.Kind != wire.Pong {
 			t.Errorf("%v %d while the checkpoint runs", f.Kind, f.Index)
 		}
 		s.goOn <- failure

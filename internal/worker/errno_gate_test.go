@@ -174,7 +174,7 @@ func (s *errnoSweep) start() {
 func (s *errnoSweep) stop() {
 	s.t.Helper()
 	s.c.Close()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	if err := s.srv.Shutdown(ctx); err != nil {
 		s.t.Errorf("shutdown: %v", err)
@@ -186,10 +186,16 @@ func (s *errnoSweep) stop() {
 	if left, err := os.ReadDir(s.path + "/state/trash"); err != nil || len(left) > 0 {
 		s.t.Errorf("left in the trash: %v, %v", left, err)
 	}
-	if n := len(storetest.Descriptors(s.t)); s.descriptors == 0 {
+	n := len(storetest.Descriptors(s.t))
+	for end := time.Now().Add(patience); s.descriptors > 0 && n > s.descriptors; n = len(storetest.Descriptors(s.t)) {
+		if time.Now().After(end) {
+			s.t.Errorf("%d descriptors, there were %d", n, s.descriptors)
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if s.descriptors == 0 {
 		s.descriptors = n
-	} else if n > s.descriptors {
-		s.t.Errorf("%d descriptors, there were %d", n, s.descriptors)
 	}
 }
 
@@ -376,7 +382,7 @@ func (s *errnoSweep) missing() bool { return s.acked["v/a"] == 0 || len(s.maybe[
 
 func (s *errnoSweep) reconnect() {
 	for try := 0; s.c.Err() != nil; try++ {
-		c, err := client.Dial(s.t.Context(), "unix://"+s.socket, client.Config{Timeout: 10 * time.Second})
+		c, err := client.Dial(s.t.Context(), "unix://"+s.socket, client.Config{Timeout: patience})
 		if err == nil {
 			s.c.Close()
 			s.c = c

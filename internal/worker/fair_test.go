@@ -24,10 +24,11 @@ import (
 	"ndferry/store/dir"
 )
 
-// throttled is a store that writes one cell at a time, slowly, and counts them by array.
+// throttled is a store that writes one cell at a time, slowly, and counts them by array. It begins to when all have asked for it.
 type throttled struct {
 	store.Store
 	delay time.Duration
+	begun sync.WaitGroup
 	mu    sync.Mutex // held while a cell is written
 	cells map[string]int
 	base  map[string]int // cells when all clients had begun
@@ -44,6 +45,7 @@ func (s *throttled) Begin(ctx context.Context, spec store.Spec) (store.Upload, *
 	u, r, err := s.Store.Begin(ctx, spec)
 	if u != nil {
 		u = &throttledUpload{u, s, spec.Name}
+		s.begun.Done()
 	}
 	return u, r, err
 }
@@ -57,6 +59,7 @@ type throttledUpload struct {
 
 // Write implements store.Upload.
 func (u *throttledUpload) Write(ctx context.Context, c store.Cell, data []byte) error {
+	u.s.begun.Wait()
 	u.s.mu.Lock()
 	time.Sleep(u.s.delay)
 	u.s.cells[u.name]++
@@ -110,6 +113,7 @@ func (s *slowServer) serve() error {
 		return err
 	}
 	st := &throttled{Store: d, delay: time.Duration(s.Cell) * time.Second / time.Duration(s.Rate), clients: s.Clients, full: s.Cells, cells: map[string]int{}}
+	st.begun.Add(s.Clients)
 	srv := New(st, Config{Driver: s.Driver, Memory: s.Memory, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 	ln, err := net.Listen("unix", filepath.Join(s.Dir, "s"))
 	if err != nil {
@@ -205,12 +209,16 @@ func sendAll(t *testing.T, addr string, s *slowServer) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	n := s.Cells * s.Cell
-	for i := range s.Clients {
+	var clients []*client.Client
+	for range s.Clients {
 		c, err := client.Dial(context.Background(), addr, client.Config{Timeout: *storeWait})
 		if err != nil {
 			t.Error(err)
 			return
 		}
+		clients = append(clients, c)
+	}
+	for i, c := range clients {
 		wg.Go(func() {
 			defer c.Close()
 			a := client.Array{DType: dtype(t, "|u1"), Shape: array.Shape{n}, Data: varied(n)}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -127,7 +128,7 @@ func frameLimits(t *testing.T, driver string) {
 				frames = append(frames, wire.AppendFrame(nil, wire.Header{Kind: wire.Ping}, nil))
 			}
 			p := attack(t, addr, frames)
-			f := p.next()
+			f := p.answer()
 			if f.Kind != test.kind {
 				t.Fatalf("answered with %v %.200s", f.Kind, f.Payload)
 			}
@@ -148,7 +149,11 @@ func frameLimits(t *testing.T, driver string) {
 func TestProgress(t *testing.T) { eachDriver(t, testProgress) }
 
 func testProgress(t *testing.T, driver string) {
-	const limit, pieces = 400 * time.Millisecond, 8
+	eachLimit(t, 400*time.Millisecond, func(limit time.Duration) error { return progressWithin(t, driver, limit) })
+}
+
+func progressWithin(t *testing.T, driver string, limit time.Duration) error {
+	const pieces = 8
 	_, addr := serve(t, mem.New(mem.Config{}), Config{Driver: driver, Frame: limit})
 	start := func(id byte) *peer {
 		nc, err := net.Dial("unix", strings.TrimPrefix(addr, "unix://"))
@@ -166,11 +171,18 @@ func testProgress(t *testing.T, driver string) {
 	steady := start(1)
 	for rest := frame; len(rest) > 0; {
 		n := min(progress, len(rest))
-		steady.send(rest[:n])
+		if _, err := steady.nc.Write(rest[:n]); err != nil {
+			return fmt.Errorf("a frame that comes at its pace: %w", err)
+		}
 		rest = rest[n:]
 		time.Sleep(limit / 4) // the pace is what is tested
 	}
-	steady.ping()
+	if _, err := steady.nc.Write(wire.AppendFrame(nil, wire.Header{Kind: wire.Ping, Index: 1}, nil)); err != nil {
+		return fmt.Errorf("a frame that came at its pace: %w", err)
+	}
+	if f := steady.answer(); f.Kind != wire.Pong {
+		return fmt.Errorf("a frame that came at its pace is answered with %v %s", f.Kind, f.Payload)
+	}
 	slow := start(2)
 	for i := range pieces * 4 {
 		if _, err := slow.nc.Write(frame[i*progress/4:][:progress/4]); err != nil {
@@ -178,7 +190,7 @@ func testProgress(t *testing.T, driver string) {
 		}
 		time.Sleep(limit / 2)
 		if i == 3*pieces {
-			t.Fatal("a frame that comes at an eighth of the pace is still received")
+			return errors.New("a frame that comes at an eighth of the pace is still received")
 		}
 		slow.nc.SetReadDeadline(time.Now().Add(time.Millisecond))
 		one := make([]byte, 1)
@@ -187,6 +199,7 @@ func testProgress(t *testing.T, driver string) {
 			break
 		}
 	}
-	slow.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	slow.nc.SetReadDeadline(time.Now().Add(patience))
 	slow.wantError(wire.CodeDeadline)
+	return nil
 }

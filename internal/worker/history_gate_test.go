@@ -212,7 +212,7 @@ func (h *history) operation(rng *rand.Rand, n, round int) {
 // connect returns a client of the server that there is, or will be.
 func (h *history) connect() *client.Client {
 	for {
-		c, err := client.Dial(h.k.t.Context(), "unix://"+h.k.socket, client.Config{Timeout: 20 * time.Second})
+		c, err := client.Dial(h.k.t.Context(), "unix://"+h.k.socket, client.Config{Timeout: patience})
 		if err == nil {
 			return c
 		}

@@ -96,7 +96,7 @@ func accepted(t *testing.T, addr string, u *upload) (*peer, string) {
 // gone waits until the server knows that n of its connections have broken.
 func gone(t *testing.T, srv *Server, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		srv.mu.Lock()
 		var conns []driven
 		for c := range srv.conns {
@@ -189,6 +189,9 @@ func testForcedStopKeeps(t *testing.T, driver string) {
 	u := keptUpload(t, "crc32c")
 	p.send(u.put(1))
 	for f := p.next(); f.Kind != wire.Accept; f = p.next() {
+		if f.Kind == wire.Fail || f.Kind == 0 {
+			t.Fatalf("%v before ACCEPT: %s", f.Kind, f.Payload)
+		}
 	}
 	for i := range keptCells - 1 {
 		p.send(u.chunk(1, i))

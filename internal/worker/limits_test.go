@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -118,19 +119,36 @@ func connsLimit(t *testing.T, driver string) {
 		t.Fatal("a fourth of three connections is served")
 	}
 	peers[1].nc.Close()
-	over.SetDeadline(time.Now().Add(20 * time.Second))
+	over.SetDeadline(time.Now().Add(patience))
 	if f := p.next(); f.Kind != wire.Hello {
 		t.Fatalf("got %v after a place was free", f.Kind)
+	}
+}
+
+// settled waits until the server has n connections.
+func settled(t *testing.T, srv *Server, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); srv.Connections() != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections are left, want %d", srv.Connections(), n)
+		}
 	}
 }
 
 // budgetClients has n clients store and fetch size bytes each, at once.
 func budgetClients(t *testing.T, addr string, n int, size int) {
 	t.Helper()
+	if err := manyClients(t, addr, n, size); err != nil {
+		t.Error(err)
+	}
+}
+
+// manyClients is budgetClients that tells what failed.
+func manyClients(t *testing.T, addr string, n int, size int) (all error) {
 	failed := make(chan error, n)
 	for i := range n {
 		go func() {
-			c, err := client.Dial(context.Background(), addr, client.Config{Timeout: 20 * time.Second})
+			c, err := client.Dial(context.Background(), addr, client.Config{Timeout: patience})
 			if err != nil {
 				failed <- err
 				return
@@ -149,10 +167,9 @@ func budgetClients(t *testing.T, addr string, n int, size int) {
 		}()
 	}
 	for range n {
-		if err := <-failed; err != nil {
-			t.Error(err)
-		}
+		all = errors.Join(all, <-failed)
 	}
+	return all
 }
 
 // TestGateMemoryBudget has more clients than there is memory for: all finish, and the budget holds.
@@ -162,7 +179,7 @@ func memoryBudget(t *testing.T, driver string) {
 	const budget = 512 << 10 // eight cells, for sixteen clients
 	srv, addr := serve(t, stores["dir"](t), Config{Driver: driver, Memory: budget})
 	budgetClients(t, addr, 16, 1<<20)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		now, peak := srv.pool.Used()
 		if driver == LoopDriver && peak > budget+bulkWorkers*(64<<10) {

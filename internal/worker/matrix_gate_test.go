@@ -284,7 +284,7 @@ func (m *matrix) killServer(order stepOrder, cut *cutter) {
 	case <-ended:
 		select {
 		case <-died: // with its last words
-		case <-time.After(2 * time.Second):
+		case <-time.After(patience):
 			m.t.Errorf("%s, time %d: not reached", order.Step, order.Nth)
 			first.Process.Kill()
 			<-died
@@ -306,10 +306,10 @@ func (m *matrix) puts(order stepOrder, cut *cutter) (ended chan struct{}) {
 		puts.Go(func() {
 			opts := stepOptions(order.Round, n)
 			opts.Retries = 30
-			c, err := client.Dial(context.Background(), cut.addr(), client.Config{Timeout: 20 * time.Second})
-			for tries := 0; err != nil && tries < 2000; tries++ { // it died when the first one connected
+			c, err := client.Dial(context.Background(), cut.addr(), client.Config{Timeout: patience})
+			for end := time.Now().Add(patience); err != nil && time.Now().Before(end); { // it died when the first one connected
 				time.Sleep(time.Millisecond)
-				c, err = client.Dial(context.Background(), cut.addr(), client.Config{Timeout: 20 * time.Second})
+				c, err = client.Dial(context.Background(), cut.addr(), client.Config{Timeout: patience})
 			}
 			if err == nil {
 				defer c.Close()
@@ -348,7 +348,7 @@ func (m *matrix) killClient(order stepOrder, cut *cutter) {
 	if err := cmd.Wait(); err != nil {
 		m.t.Errorf("asked again: %v %s", err, errs)
 	}
-	ctx, cancel := context.WithTimeout(m.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
 		m.t.Errorf("shutdown: %v", err)

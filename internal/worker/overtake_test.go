@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -128,7 +127,7 @@ func pingAmongPuts(t *testing.T, driver string) {
 	for i := range uint32(streams) { // each begins inside of the cell before
 		next := chunk(i+1, 1)
 		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Ping, Index: uint64(i)}, nil), next[:cell/2])
-		if f := p.next(); f.Kind != wire.Pong || f.Index != uint64(i) {
+		if f := p.answer(); f.Kind != wire.Pong || f.Index != uint64(i) {
 			t.Fatalf("PING %d behind %d cells was answered with %v %s", i, streams+i, f.Kind, f.Payload)
 		}
 		p.send(next[cell/2:])
@@ -200,38 +199,41 @@ func neighbours(t *testing.T, driver string) {
 func TestGateCrowd(t *testing.T) { eachDriver(t, crowd) }
 
 func crowd(t *testing.T, driver string) {
-	cfg := Config{Driver: driver, Frame: 50 * time.Millisecond}
-	cfg.Session.Handshake = 50 * time.Millisecond
+	eachLimit(t, 200*time.Millisecond, func(limit time.Duration) error { return crowdWithin(t, driver, limit) })
+}
+
+func crowdWithin(t *testing.T, driver string, limit time.Duration) error {
+	cfg := Config{Driver: driver, Frame: limit}
+	cfg.Session.Handshake = limit
 	srv, addr := serve(t, mem.New(mem.Config{}), cfg)
-	var idle []net.Conn
+	var idle []*peer
 	for i := range 300 {
 		near, far := sockets(t)
+		p := &peer{t: t, nc: near}
+		near.SetDeadline(time.Now().Add(patience))
+		if i%3 == 0 {
+			p.send(hello())
+		}
 		srv.ServeConn(far)
 		switch i % 3 {
 		case 0:
-			newPeer(t, near).ping()
-			idle = append(idle, near)
+			if f := p.next(); f.Kind != wire.Hello {
+				t.Fatalf("got %v %s, want HELLO", f.Kind, f.Payload)
+			}
+			p.ping()
+			idle = append(idle, p)
 		case 1:
 			near.Write([]byte("NDF1"))
 			near.Close()
 		} // others say nothing
 	}
-	budgetClients(t, addr, 8, 1<<20)
-	for _, nc := range idle {
-		(&peer{t: t, nc: nc}).ping()
-		nc.Close()
+	if err := manyClients(t, addr, 8, 1<<20); err != nil {
+		return err
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		srv.mu.Lock()
-		n := len(srv.conns)
-		srv.mu.Unlock()
-		if n == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are left", n)
-		}
-		time.Sleep(time.Millisecond)
+	for _, p := range idle {
+		p.ping()
+		p.nc.Close()
 	}
+	settled(t, srv, 0)
+	return nil
 }

@@ -25,7 +25,7 @@ type peer struct {
 func newPeer(t testing.TB, nc net.Conn) *peer {
 	p := &peer{t: t, nc: nc}
 	t.Cleanup(func() { nc.Close() })
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	nc.SetDeadline(time.Now().Add(patience))
 	p.send(hello())
 	if f := p.next(); f.Kind != wire.Hello {
 		t.Fatalf("the server began with %v %s", f.Kind, f.Payload)
@@ -76,14 +76,23 @@ func (p *peer) next() wire.Frame {
 func (p *peer) ping() {
 	p.t.Helper()
 	p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Ping, Index: 1}, nil))
-	if f := p.next(); f.Kind != wire.Pong {
+	if f := p.answer(); f.Kind != wire.Pong {
 		p.t.Fatalf("PING was answered with %v %s", f.Kind, f.Payload)
 	}
 }
 
+// answer returns the next frame that is no CREDIT, which may come at any time.
+func (p *peer) answer() wire.Frame {
+	f := p.next()
+	for f.Kind == wire.Credit {
+		f = p.next()
+	}
+	return f
+}
+
 func (p *peer) wantError(code wire.Code) {
 	p.t.Helper()
-	f := p.next()
+	f := p.answer()
 	var failure wire.Failure
 	if f.Kind != wire.Fail || wire.Decode(f.Payload, &failure) != nil || failure.Code != code {
 		p.t.Errorf("got %v %s, want ERROR %s", f.Kind, f.Payload, code)
@@ -134,7 +143,7 @@ func (u *upload) finish(stream uint32) []byte {
 
 func (p *peer) wantGoAway() {
 	p.t.Helper()
-	if f := p.next(); f.Kind != wire.GoAway || len(f.Payload) > 0 {
+	if f := p.answer(); f.Kind != wire.GoAway || len(f.Payload) > 0 {
 		p.t.Errorf("got %v %s, want GOAWAY", f.Kind, f.Payload)
 	}
 }

@@ -149,11 +149,13 @@ func (g *grid) round() bool {
 	srv := New(st, Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	go srv.Serve(ln)
 	ctx, cancel := context.WithCancel(g.t.Context())
-	var writers sync.WaitGroup
+	var writers, greeted sync.WaitGroup
+	greeted.Add(4)
 	for w := range 4 {
 		rng := rand.New(rand.NewPCG(*cutSeed, g.rng.Uint64()))
-		writers.Go(func() { g.write(ctx, rng, w) })
+		writers.Go(func() { g.write(ctx, rng, w, greeted.Done) })
 	}
+	greeted.Wait()
 	time.Sleep(time.Duration(g.rng.IntN(40_000)) * time.Microsecond) // the moment is random: nothing is waited for
 	g.setDark(true)
 	if err := unix.IoctlSetPointerInt(int(disk.Fd()), ioctlShutdown, withoutLogFlush); err != nil {
@@ -161,7 +163,7 @@ func (g *grid) round() bool {
 	}
 	cancel()
 	writers.Wait()
-	gone, done := context.WithTimeout(context.Background(), 10*time.Second)
+	gone, done := context.WithTimeout(context.Background(), patience)
 	defer done()
 	if err := srv.Shutdown(gone); err != nil {
 		g.t.Errorf("shutdown: %v", err)
@@ -181,10 +183,12 @@ func (g *grid) setDark(dark bool) {
 	g.dark = dark
 }
 
-// write puts and deletes arrays of its own until the power is gone.
-func (g *grid) write(ctx context.Context, rng *rand.Rand, w int) {
+// write puts and deletes arrays of its own until the power is gone, from when it is connected on.
+func (g *grid) write(ctx context.Context, rng *rand.Rand, w int, greeted func()) {
 	c, err := client.Dial(ctx, "unix://"+g.socket, client.Config{})
+	greeted()
 	if err != nil {
+		g.t.Error(err)
 		return
 	}
 	defer c.Close()

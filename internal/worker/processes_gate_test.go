@@ -183,7 +183,7 @@ func (m *matrix) comes(cmd *exec.Cmd, ended chan struct{}) bool {
 	select {
 	case <-died:
 		return true
-	case <-time.After(2 * time.Second):
+	case <-time.After(patience):
 		return false
 	}
 }

@@ -64,7 +64,7 @@ func (d *smallDisk) overQuota() {
 	d.mustHold("a", 1<<20)
 	// What was thrown away counts until btrfs has committed its removal.
 	err := d.put("small", 1000, client.PutOptions{})
-	for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); err = d.put("small", 1000, client.PutOptions{}) {
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); err = d.put("small", 1000, client.PutOptions{}) {
 		d.command("btrfs", "filesystem", "sync", d.mount)
 	}
 	if err != nil {

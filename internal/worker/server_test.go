@@ -22,6 +22,24 @@ import (
 	"ndferry/wire"
 )
 
+// patience is for what must happen: it bounds a test that hangs, and judges nothing.
+const patience = time.Minute
+
+// eachLimit runs a test with a limit of time that its own goroutines must keep, which a machine that is busy elsewhere may not let them: it passes
+// under one of the limits, of which the last is long enough for any such pause. What the server does wrong it does under each.
+func eachLimit(t *testing.T, shortest time.Duration, test func(limit time.Duration) error) {
+	t.Helper()
+	for limit, times := shortest, 0; ; limit, times = 5*limit, times+1 {
+		err := test(limit)
+		if err == nil {
+			return
+		}
+		if t.Logf("with a limit of %v: %v", limit, err); times == 2 {
+			t.Fatal(err)
+		}
+	}
+}
+
 // drivers are what every test of a conversation runs under.
 var drivers = []string{LoopDriver, GoroutineDriver}
 
@@ -51,16 +69,25 @@ var stores = map[string]func(t testing.TB) store.Store{
 func serve(t testing.TB, st store.Store, cfg Config) (*Server, string) {
 	t.Helper()
 	cfg.Log = slog.New(slog.NewTextHandler(testLog{t}, nil))
+	if cfg.Session.Handshake == 0 {
+		cfg.Session.Handshake = patience // a test that is held up has not been silent
+	}
 	srv := New(st, cfg)
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveOn(t, srv, st, ln)
+	return srv, "unix://" + path
+}
+
+// serveOn runs a server on a listener until the test ends or end is called, which closes the store, too.
+func serveOn(t testing.TB, srv *Server, st store.Store, ln net.Listener) (end func()) {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	end = sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
@@ -72,7 +99,8 @@ func serve(t testing.TB, st store.Store, cfg Config) (*Server, string) {
 			t.Errorf("close the store: %v", err)
 		}
 	})
-	return srv, "unix://" + path
+	t.Cleanup(end)
+	return end
 }
 
 // testLog writes what the server logs to the test's log.
@@ -85,7 +113,7 @@ func (l testLog) Write(p []byte) (int, error) {
 
 func dial(t testing.TB, addr string) *client.Client {
 	t.Helper()
-	c, err := client.Dial(context.Background(), addr, client.Config{Timeout: 10 * time.Second})
+	c, err := client.Dial(context.Background(), addr, client.Config{Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +368,7 @@ func testShutdown(t *testing.T, driver string) {
 	idlePeer.wantEnd()
 	raw.wantGoAway()
 	raw.send(a.chunk(1, 1), a.finish(1))
-	if f := raw.next(); f.Kind != wire.Receipt {
+	if f := raw.answer(); f.Kind != wire.Receipt {
 		t.Errorf("in flight: %v %s", f.Kind, f.Payload)
 	}
 	raw.wantEnd()

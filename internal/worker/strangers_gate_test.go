@@ -67,7 +67,7 @@ func strangers(t *testing.T, driver string) {
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := srv.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
@@ -79,7 +79,7 @@ func strangers(t *testing.T, driver string) {
 		t.Helper()
 		var err error
 		n.run(func() {
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
 			nc, err = d.Dial("tcp", (&net.TCPAddr{IP: net.ParseIP(from), Port: port}).String())
 		})
 		if err != nil {
@@ -91,14 +91,14 @@ func strangers(t *testing.T, driver string) {
 	refused := func(from, why string) {
 		t.Helper()
 		nc := connect(from)
-		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		nc.SetReadDeadline(time.Now().Add(patience))
 		if n, err := nc.Read(make([]byte, 1)); n > 0 || errors.Is(err, unix.EAGAIN) || isTimeout(err) {
 			t.Errorf("%s: %s is served: %v", driver, why, err)
 		}
 	}
 	await := func(n int) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); srv.Connections() != n; {
+		for end := time.Now().Add(patience); srv.Connections() != n; {
 			if time.Now().After(end) {
 				t.Fatalf("%d connections are counted, of %d", srv.Connections(), n)
 			}

@@ -62,10 +62,12 @@ func TestProcesses(t *testing.T) {
 	for i := range children {
 		children[i] = startProcess(t, path, i+1)
 	}
+	const least = 12 // kills of a machine on which nothing is quick
 	kills, next := 0, processes
-	for end := time.Now().Add(*processTime); time.Now().Before(end); {
+	for end := time.Now().Add(*processTime); kills < least || time.Now().Before(end); {
 		time.Sleep(time.Duration(20+random.IntN(150)) * time.Millisecond) // work to interrupt
 		i := random.IntN(processes)
+		children[i].await(t)
 		history = append(history, children[i].kill(t)...)
 		kills++
 		next++
@@ -93,6 +95,7 @@ func TestProcesses(t *testing.T) {
 type child struct {
 	cmd   *exec.Cmd
 	stdin *os.File
+	begun chan struct{} // closed when it has done something, or ended
 	told  chan []event
 }
 
@@ -106,7 +109,7 @@ func startProcess(t *testing.T, path string, number int) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{stdin: stdin, told: make(chan []event, 1)}
+	c := &child{stdin: stdin, begun: make(chan struct{}), told: make(chan []event, 1)}
 	c.cmd = exec.Command(os.Args[0], "-test.run", "^TestProcesses$", "-process-seed", fmt.Sprint(*processSeed))
 	c.cmd.Env = append(os.Environ(), "NDFERRY_STORE_PROCESS="+strconv.Itoa(number), "NDFERRY_STORE_PATH="+path)
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr, c.cmd.ExtraFiles = in, os.Stderr, os.Stderr, []*os.File{log}
@@ -117,6 +120,8 @@ func startProcess(t *testing.T, path string, number int) *child {
 	log.Close()
 	go func() {
 		defer out.Close()
+		begun := sync.OnceFunc(func() { close(c.begun) })
+		defer begun()
 		var events []event
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			var e event
@@ -127,11 +132,23 @@ func startProcess(t *testing.T, path string, number int) *child {
 			if n := len(events); n > 0 && events[n-1].end == neverEnded {
 				events = events[:n-1]
 			}
-			events = append(events, e)
+			if events = append(events, e); e.end != neverEnded {
+				begun()
+			}
 		}
 		c.told <- events
 	}()
 	return c
+}
+
+// await waits until the process has done something.
+func (c *child) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-c.begun:
+	case <-time.After(time.Minute):
+		t.Fatal("a process does nothing")
+	}
 }
 
 func (c *child) kill(t *testing.T) []event {

@@ -23,7 +23,7 @@ type receiptLog struct {
 	s *Store
 
 	mu        sync.Mutex
-	f         File
+	f         File                       // guarded by mu; nil: reload opens it
 	file      uint64                     // guarded by mu: words.log of f
 	end       int64                      // guarded by mu: of the last record that was taken in
 	undecided map[store.ID]store.Receipt // guarded by mu: intents without outcome

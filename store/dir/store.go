@@ -323,33 +323,37 @@ func checkName(name string) error {
 
 // Delete removes an array, and the groups that have no other member, in one rename.
 func (s *Store) Delete(ctx context.Context, name string) error {
+	return opError("delete", name, s.remove(ctx, name))
+}
+
+func (s *Store) remove(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
-		return opError("delete", name, err)
+		return err
 	}
 	if err := checkName(name); err != nil {
-		return opError("delete", name, err)
+		return err
 	}
 	if err := s.names.lock(); err != nil {
-		return opError("delete", name, err)
+		return err
 	}
 	defer s.names.unlock()
 	if err := s.mustBeOurs(name); err != nil {
-		return opError("delete", name, err)
+		return err
 	}
 	top, err := s.topOfRemoval(nodePath(name))
 	if err != nil {
-		return opError("delete", name, err)
+		return err
 	}
 	if err := s.visible.lock(path.Dir(top)); err != nil {
-		return opError("delete", name, err)
+		return err
 	}
 	defer s.visible.unlock()
 	if err := s.names.forgetSettled(); err != nil {
-		return opError("delete", name, err)
+		return err
 	}
 	aside, err := s.trash.move(top)
 	if err != nil {
-		return opError("delete", name, err)
+		return err
 	}
 	if err := s.fs.SyncDir(path.Dir(top)); err != nil {
 		// It may come back after a crash, so it is not gone.
@@ -357,7 +361,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 			s.log.Error("store: cannot undo a deletion", "array", name, "error", e)
 		}
 		s.trash.release(aside)
-		return opError("delete", name, err)
+		return err
 	}
 	s.trash.drop(aside)
 	return nil

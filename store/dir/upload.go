@@ -76,13 +76,11 @@ func (u *upload) open() (*store.Receipt, error) {
 	if err := u.s.peekPlace(u.spec.Name, u.spec.IfAbsent); err != nil {
 		return nil, err
 	}
-	receipt, found, err := u.take()
-	if errors.Is(withClass(err), store.ErrNoSpace) {
-		// What was deleted a moment ago may still be on its way out.
-		u.s.trash.purge()
-		u.s.trash.wait()
+	var found bool
+	err = u.s.makingRoom(func() (err error) {
 		receipt, found, err = u.take()
-	}
+		return err
+	})
 	if err != nil || receipt != nil {
 		return receipt, err
 	}
@@ -91,6 +89,17 @@ func (u *upload) open() (*store.Receipt, error) {
 		return nil, err
 	}
 	return nil, nil
+}
+
+// makingRoom does f and, when there was no space for it, once more: what was deleted a moment ago may still be on its way out.
+func (s *Store) makingRoom(f func() error) error {
+	err := f()
+	if errors.Is(withClass(err), store.ErrNoSpace) {
+		s.trash.purge()
+		s.trash.wait()
+		err = f()
+	}
+	return err
 }
 
 func (s *Store) claim(u *upload) error {
@@ -126,13 +135,7 @@ func (u *upload) begin(found bool) error {
 			return err
 		}
 	}
-	err := u.makeShard()
-	if errors.Is(withClass(err), store.ErrNoSpace) {
-		u.s.trash.purge()
-		u.s.trash.wait()
-		err = u.makeShard()
-	}
-	if err != nil {
+	if err := u.s.makingRoom(u.makeShard); err != nil {
 		return errors.Join(err, u.moveAside())
 	}
 	u.table = u.layout.newTable(u.spec.Digest)

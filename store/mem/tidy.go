@@ -10,6 +10,7 @@ const (
 	idleLife  = time.Minute            // how long a mapping that no array uses is kept
 	tidyEvery = 250 * time.Millisecond // between two looks at what is kept
 	maxSpare  = 1 << 30                // bytes of available memory that are enough on any machine
+	leastPart = 32                     // that part of a smaller machine's memory is enough as well
 )
 
 // keepIdleLocked puts the mapping of an array that is gone into the pool.
@@ -29,7 +30,7 @@ func (s *Store) tidy() {
 		return
 	}
 	s.pool.expire(s.now().Add(-idleLife))
-	if available > 0 && available < min(sysmem.Total()/32, maxSpare) {
+	if isLittle(available) {
 		s.pool.shrinkTo(0)
 	}
 	if len(s.pool.kept) == 0 {
@@ -37,4 +38,10 @@ func (s *Store) tidy() {
 		return
 	}
 	s.tidier.Reset(tidyEvery)
+}
+
+// isLittle tells whether so many bytes of available memory are few for this machine; 0 is not known. What is enough on any machine comes
+// first: the size of this one is in several files.
+func isLittle(available int64) bool {
+	return 0 < available && available < maxSpare && available < sysmem.Total()/leastPart
 }

@@ -255,32 +255,29 @@ func (u *upload) endLocked() {
 
 // Close puts the upload aside for a Begin with Resume, if it has anything.
 func (u *upload) Close() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.over {
-		return nil
-	}
-	u.s.mu.Lock()
-	defer u.s.mu.Unlock()
-	u.endLocked()
-	if !slices.ContainsFunc(u.synced, func(word uint64) bool { return word != 0 }) {
-		u.s.releaseLocked(u.a) // nothing to come back for
-		return nil
-	}
-	u.s.keepLocked(u)
+	u.leave(true)
 	return nil
 }
 
 // Discard forgets the upload and frees its space.
 func (u *upload) Discard() error {
+	u.leave(false)
+	return nil
+}
+
+// leave ends the upload, unless it has ended, and keeps what it has for another Begin when that is asked for and worth it.
+func (u *upload) leave(keep bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.over {
-		return nil
+		return
 	}
 	u.s.mu.Lock()
 	defer u.s.mu.Unlock()
 	u.endLocked()
-	u.s.releaseLocked(u.a)
-	return nil
+	if keep && slices.ContainsFunc(u.synced, func(word uint64) bool { return word != 0 }) {
+		u.s.keepLocked(u)
+	} else {
+		u.s.releaseLocked(u.a)
+	}
 }

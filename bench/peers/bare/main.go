@@ -1,56 +1,24 @@
 // Bare is the limit that transfers are compared with: the same bytes from one
 // process to another over loopback TCP, with nothing but Write and ReadFull.
+// See package bench/peers/rounds for the arguments and the output.
 //
-//	bare server            prints "ready ADDR"
-//	bare client SIZE REPS  asks the server at $BENCH_SERVER, prints medians as JSON
-//
-// A put sends SIZE bytes to warm memory of the server and waits for one byte;
-// a get asks and reads SIZE bytes to warm memory.
+// A put sends the bytes to warm memory of the server and waits for one byte;
+// a get asks and reads them to warm memory.
 package main
 
 import (
-	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"log"
 	"net"
-	"os"
-	"slices"
-	"strconv"
-	"syscall"
-	"time"
+
+	"ndferry/bench/peers/rounds"
 )
 
 const request = 9 // operation, size
 
-func main() {
-	log.SetFlags(0)
-	if len(os.Args) == 2 && os.Args[1] == "server" {
-		log.Fatal(serve())
-	}
-	if len(os.Args) != 4 || os.Args[1] != "client" {
-		log.Fatal("usage: bare server | bare client SIZE REPS")
-	}
-	size, err := strconv.Atoi(os.Args[2])
-	if err != nil {
-		log.Fatal(err)
-	}
-	reps, err := strconv.Atoi(os.Args[3])
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := client(os.Getenv("BENCH_SERVER"), size, reps); err != nil {
-		log.Fatal(err)
-	}
-}
+func main() { rounds.Main(serve, dial) }
 
-func serve() error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Println("ready", ln.Addr())
+func serve(ln net.Listener) error {
 	var data []byte // one client at a time
 	for {
 		c, err := ln.Accept()
@@ -86,67 +54,38 @@ func answer(c net.Conn, data []byte) []byte {
 	}
 }
 
-func client(addr string, size, reps int) error {
+// peer is a client: the bytes that it sends, and where it receives them.
+type peer struct {
+	c          net.Conn
+	data, into []byte
+	head, one  []byte
+}
+
+func dial(addr string, size int, _ []string) (rounds.Peer, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
+		return nil, err
+	}
+	p := &peer{c: c, data: rounds.Random(size), into: rounds.Warm(size), head: make([]byte, request), one: make([]byte, 1)}
+	binary.LittleEndian.PutUint64(p.head[1:], uint64(size))
+	return p, nil
+}
+
+func (p *peer) Put() error {
+	p.head[0] = 'p'
+	both := net.Buffers{p.head, p.data}
+	if _, err := both.WriteTo(p.c); err != nil {
 		return err
 	}
-	data := make([]byte, size)
-	rand.Read(data[:min(size, 64<<20)])
-	for n := 64 << 20; n < size; n *= 2 {
-		copy(data[n:], data[:n])
-	}
-	into := make([]byte, size)
-	clear(into)
-	var puts, gets []float64
-	head := make([]byte, request)
-	binary.LittleEndian.PutUint64(head[1:], uint64(size))
-	one := make([]byte, 1)
-	warm := max(2, reps/10)
-	if size > 1<<30 {
-		warm = 1
-	}
-	var before time.Duration
-	for i := range warm + reps {
-		if i == warm {
-			before = cpu()
-		}
-		start := time.Now()
-		head[0] = 'p'
-		both := net.Buffers{head, data}
-		if _, err := both.WriteTo(c); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(c, one); err != nil {
-			return err
-		}
-		middle := time.Now()
-		head[0] = 'g'
-		if _, err := c.Write(head); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(c, into); err != nil {
-			return err
-		}
-		if i >= warm {
-			puts = append(puts, middle.Sub(start).Seconds())
-			gets = append(gets, time.Since(middle).Seconds())
-		}
-	}
-	perGB := (cpu() - before).Seconds() / (2 * float64(size) * float64(reps) / 1e9)
-	fmt.Printf(`{"put":%.9f,"get":%.9f,"cpu_per_gb":%.4f}`+"\n", median(puts), median(gets), perGB)
-	return nil
+	_, err := io.ReadFull(p.c, p.one)
+	return err
 }
 
-func median(v []float64) float64 {
-	slices.Sort(v)
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
-}
-
-func cpu() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		panic(err)
+func (p *peer) Get() error {
+	p.head[0] = 'g'
+	if _, err := p.c.Write(p.head); err != nil {
+		return err
 	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	_, err := io.ReadFull(p.c, p.into)
+	return err
 }

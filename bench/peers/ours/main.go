@@ -1,100 +1,54 @@
 // Ours is the Go client in the comparison of transfers: see package
-// bench/peers/bare for the arguments and the output.
+// bench/peers/rounds for the arguments and the output. Its server is ndferry serve.
 package main
 
 import (
 	"context"
-	"crypto/rand"
-	"fmt"
-	"log"
-	"os"
 	"slices"
-	"strconv"
-	"syscall"
-	"time"
 
 	"ndferry/array"
+	"ndferry/bench/peers/rounds"
 	"ndferry/client"
 )
 
-func main() {
-	log.SetFlags(0)
-	size, err := strconv.Atoi(os.Args[2])
-	if err != nil {
-		log.Fatal(err)
-	}
-	reps, err := strconv.Atoi(os.Args[3])
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := run(os.Getenv("BENCH_SERVER"), size, reps, os.Args[4:]); err != nil {
-		log.Fatal(err)
-	}
+const name = "bench/transfer"
+
+func main() { rounds.Main(nil, dial) }
+
+// peer is a client: the array that it puts, and where it receives it.
+type peer struct {
+	c       *client.Client
+	array   client.Array
+	options client.PutOptions
+	into    []byte // nil: each get makes its own
 }
 
-func run(addr string, size, reps int, opts []string) error {
-	ctx := context.Background()
-	c, err := client.Dial(ctx, addr, client.Config{})
+// dial knows the options "fresh", new memory for each get, and "sha256".
+func dial(addr string, size int, options []string) (rounds.Peer, error) {
+	c, err := client.Dial(context.Background(), addr, client.Config{})
 	if err != nil {
-		return err
-	}
-	defer c.Close()
-	data := make([]byte, size)
-	rand.Read(data[:min(size, 64<<20)])
-	for n := 64 << 20; n < size; n *= 2 {
-		copy(data[n:], data[:n])
-	}
-	into := make([]byte, size)
-	clear(into)
-	if slices.Contains(opts, "fresh") {
-		into = nil
-	}
-	put := client.PutOptions{}
-	if slices.Contains(opts, "sha256") {
-		put.Digest = client.SHA256
+		return nil, err
 	}
 	f4, err := array.ParseDType("<f4")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a := client.Array{DType: f4, Shape: array.Shape{size / 4096, 1024}, Data: data}
-	var puts, gets []float64
-	warm := max(2, reps/10)
-	if size > 1<<30 {
-		warm = 1
+	p := &peer{c: c, array: client.Array{DType: f4, Shape: array.Shape{size / 4096, 1024}, Data: rounds.Random(size)}}
+	if !slices.Contains(options, "fresh") {
+		p.into = rounds.Warm(size)
 	}
-	var before time.Duration
-	for i := range warm + reps {
-		if i == warm {
-			before = cpu()
-		}
-		start := time.Now()
-		if _, err := c.Put(ctx, "bench/transfer", a, put); err != nil {
-			return err
-		}
-		middle := time.Now()
-		if _, err := c.Get(ctx, "bench/transfer", client.GetOptions{Into: into}); err != nil {
-			return err
-		}
-		if i >= warm {
-			puts = append(puts, middle.Sub(start).Seconds())
-			gets = append(gets, time.Since(middle).Seconds())
-		}
+	if slices.Contains(options, "sha256") {
+		p.options.Digest = client.SHA256
 	}
-	perGB := (cpu() - before).Seconds() / (2 * float64(size) * float64(reps) / 1e9)
-	fmt.Printf(`{"put":%.9f,"get":%.9f,"cpu_per_gb":%.4f}`+"\n", median(puts), median(gets), perGB)
-	return nil
+	return p, nil
 }
 
-func median(v []float64) float64 {
-	slices.Sort(v)
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+func (p *peer) Put() error {
+	_, err := p.c.Put(context.Background(), name, p.array, p.options)
+	return err
 }
 
-func cpu() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		panic(err)
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+func (p *peer) Get() error {
+	_, err := p.c.Get(context.Background(), name, client.GetOptions{Into: p.into})
+	return err
 }

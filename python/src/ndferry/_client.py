@@ -7,8 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import NoReturn, TypeVar, Unpack
+from typing import Final, NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
@@ -29,6 +30,8 @@ from ndferry._small import Small
 from ndferry._upload import Upload
 
 T = TypeVar("T")
+
+_ALONE: Final = nullcontext()
 
 
 def connect(addr: str | None = None, *, timeout: float | None = 30.0, retries: int = _retry.DEFAULT) -> Client:
@@ -230,8 +233,6 @@ class Client:
         return self._store(upload, streams, deadline, attempts)
 
     def _store(self, upload: Upload | Small, streams: int, deadline: float | None, retries: int | None) -> Receipt:
-        if streams == 1:
-            return self._call(lambda session: session.put(upload), deadline, retries, lambda: upload.durable)
         with self._lines(streams, deadline) as lines:
             return self._call(lambda session: session.put(upload, lines), deadline, retries, lambda: upload.durable)
 
@@ -265,20 +266,17 @@ class Client:
         """
         _sharing.check(streams)
         begun = _putfile.Begun(self._addr, name, path, options, resume)
-        done = False
         try:
             while True:
                 try:
                     receipt = self._store(begun.upload(), streams, deadline, retries)
                     begun.confirm()
-                    done = True
                     return receipt
                 except (_putfile.Changed, ConflictError) as error:
-                    if not begun.useless(error):
+                    if not begun.anew(error):
                         raise
-                    begun.anew()
         finally:
-            begun.close(done=done)
+            begun.close()
 
     def get(
         self,
@@ -319,15 +317,11 @@ class Client:
             Another program wrote the array, so that there are no stored checks.
         """
         download = _requests.download(name, out)
-        if _sharing.check(streams) == 1:
+        _sharing.check(streams)
+        with self._lines(streams, deadline) as lines:
             array = self._call(
-                lambda session: session.get(download, progress), deadline, retries, lambda: download.moved
+                lambda session: session.get(download, progress, lines), deadline, retries, lambda: download.moved
             )
-        else:
-            with self._lines(streams, deadline) as lines:
-                array = self._call(
-                    lambda session: session.get(download, progress, lines), deadline, retries, lambda: download.moved
-                )
         warn_unchecked(download.stat)
         return array
 
@@ -380,18 +374,13 @@ class Client:
         _sharing.check(streams)
         download = _npyfile.FileDownload(name, path, overwrite=overwrite, resume=resume)
         try:
-            if streams == 1:
+            with self._lines(streams, deadline) as lines:
                 self._call(
-                    lambda session: session.get_file(download, progress), deadline, retries, lambda: download.moved
+                    lambda session: session.get_file(download, progress, lines),
+                    deadline,
+                    retries,
+                    lambda: download.moved,
                 )
-            else:
-                with self._lines(streams, deadline) as lines:
-                    self._call(
-                        lambda session: session.get_file(download, progress, lines),
-                        deadline,
-                        retries,
-                        lambda: download.moved,
-                    )
             stat = download.commit()
         except IntegrityError as error:
             if error.cell is None:  # of the whole: what came is of no use
@@ -475,7 +464,10 @@ class Client:
 
     # ---- the connection
 
-    def _lines(self, streams: int, deadline: float | None) -> Threads:
+    def _lines(self, streams: int, deadline: float | None) -> AbstractContextManager[Threads | None]:
+        """Further connections for a transfer; None when it is to use one."""
+        if streams == 1:
+            return _ALONE
         end = end_of(deadline)
         return Threads(streams, self._spare, lambda: self._dialled(end), end)
 

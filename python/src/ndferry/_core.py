@@ -36,12 +36,12 @@ from ndferry._errors import (
 from ndferry._frames import Inbox, Operation, Outbox, Send
 from ndferry._pipeline import beside
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
-from ndferry._receiving import MAX_WANTED, Download, Progress
+from ndferry._receiving import Download, Progress
 from ndferry._region import Part
 from ndferry._sharing import MAX_STREAMS, Lines, Sharing
 from ndferry._small import Forms, GetForm, Small
 from ndferry._upload import Upload
-from ndferry._wire import MIN_COST, Bytes, Kind, crc32c
+from ndferry._wire import MIN_COST, RANGES_SENT, Bytes, Kind, crc32c
 
 
 class Session(Sharing):
@@ -336,8 +336,8 @@ class Session(Sharing):
             raise ProtocolError(f"wire: DONE after {done} cells with {part.missing} missing (§5.2)")
         self.idle = True
         damaged = part.late()
-        for first in range(0, len(damaged), MAX_WANTED):
-            yield from self.read(name, id, part, damaged[first : first + MAX_WANTED])
+        for first in range(0, len(damaged), RANGES_SENT):
+            yield from self.read(name, id, part, damaged[first : first + RANGES_SENT])
 
     def stat(self, name: str) -> Operation[Stat]:
         """Describe an array (§5.2)."""

@@ -16,10 +16,19 @@ from typing import Any, Final
 
 from ndferry._errors import Error, InvalidError, LimitError, ProtocolError, UnsupportedError, from_code
 from ndferry._receipt import Digest
-from ndferry._wire import MAX_ATTRIBUTE_DEPTH, MAX_ATTRIBUTES, MAX_CREDIT, MAX_RANGES, Kind
-
-MAX_DEPTH: Final = 32
-MAX_NUMBER: Final = 1 << 53
+from ndferry._wire import (
+    MAX_ATTRIBUTE_DEPTH,
+    MAX_ATTRIBUTES,
+    MAX_CREDIT,
+    MAX_DEPTH,
+    MAX_DIM,
+    MAX_NAME,
+    MAX_NAME_PART,
+    MAX_NAME_PARTS,
+    MAX_NUMBER,
+    MAX_RANGES,
+    Kind,
+)
 
 Check = Callable[[Any], bool]
 
@@ -312,8 +321,8 @@ def _name_problem(name: str) -> str | None:
     except UnicodeEncodeError:
         return "it is not valid Unicode"
     parts = name.split("/")
-    if len(data) > 1024 or len(parts) > 64:
-        return "at most 1,024 bytes and 64 parts are allowed"
+    if len(data) > MAX_NAME or len(parts) > MAX_NAME_PARTS:
+        return f"at most {MAX_NAME:,} bytes and {MAX_NAME_PARTS} parts are allowed"
     if any(c < " " or "\x7f" <= c <= "\x9f" or c == "\\" for c in name):
         return "control characters and backslashes are not allowed"
     if not name.isascii() and not unicodedata.is_normalized("NFC", name):
@@ -321,8 +330,8 @@ def _name_problem(name: str) -> str | None:
     for part in parts:
         if not part:
             return "a part is empty: parts are joined by single slashes, none at the ends"
-        if len(part.encode()) > 255:
-            return "a part has over 255 bytes"
+        if len(part.encode()) > MAX_NAME_PART:
+            return f"a part has over {MAX_NAME_PART} bytes"
         if part.startswith((".", "__")) or part == "zarr.json":
             return f"the part {part[:80]!r} is reserved: none may begin with . or __ or be zarr.json"
     return None
@@ -339,7 +348,7 @@ def check_dims(dims: Sequence[str | None] | None, ndim: int) -> tuple[str | None
     if dims is None:
         return None
     names = (dims,) if isinstance(dims, str) else tuple(dims)
-    if len(names) != ndim or not all(n is None or (isinstance(n, str) and len(n.encode()) <= 1024) for n in names):
+    if len(names) != ndim or not all(n is None or (isinstance(n, str) and len(n.encode()) <= MAX_DIM) for n in names):
         raise InvalidError(f"dims {str(names)[:80]}: not one name, or None, for each of {ndim} axes")
     return names
 

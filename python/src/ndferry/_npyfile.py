@@ -7,6 +7,7 @@ are durable, in the format of ``client/part.go``: `ndferry get` and this go on w
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import json
@@ -317,7 +318,8 @@ class FileDownload(Download):
         self._path = Path(path)
         if self._path.exists() or self._path.is_symlink():
             if not overwrite or not self._path.is_file():
-                raise FileExistsError(17, "there is something already" if overwrite else "it exists", str(path))
+                why = "there is something already" if overwrite else "it exists"
+                raise FileExistsError(errno.EEXIST, why, str(path))
             self._path = self._path.resolve()  # the file that a symbolic link leads to is replaced
         self._part = Part(self._path, resume)
         self._file: Mapped | None = None
@@ -373,7 +375,7 @@ class FileDownload(Download):
                 raise
             except OSError:
                 if self._path.exists():
-                    raise FileExistsError(17, "it exists", str(self._path)) from None
+                    raise FileExistsError(errno.EEXIST, "it exists", str(self._path)) from None
                 self._part.path.rename(self._path)
             else:
                 self._part.path.unlink()

@@ -64,6 +64,7 @@ class Begun:
         self.name, self.options = name, made
         self.confirmed: Future[Any] | None = None
         self.resumed = False
+        self._done = False
         self._note: Path | None = None
         self._leaves: Leaves | None = None
         self._pool = ThreadPoolExecutor(2, "ndferry-file")
@@ -123,31 +124,34 @@ class Begun:
         if self._sample([int(cell) for cell, _ in samples]) != samples:
             raise Changed
 
-    def useless(self, error: Exception) -> bool:
-        """Whether what was begun is of no use: the file was changed, or would be sent another way today."""
-        return self.resumed and (isinstance(error, Changed) or not self.options.if_absent)
+    def anew(self, error: Exception) -> bool:
+        """Begin another transfer, and say whether that helps.
 
-    def anew(self) -> None:
-        """The file was changed: begin another transfer."""
+        It does when what was begun is of no use: the file was changed, or would be sent another way today.
+        """
+        if not self.resumed or (self.options.if_absent and not isinstance(error, Changed)):
+            return False
         self._forget()
         self.confirmed, self.resumed, self._id = None, False, os.urandom(16).hex()
         if self._note is not None:
             self._noted = self._pool.submit(self._remember)
+        return True
 
     def confirm(self) -> None:
-        """Wait for what `confirmed` says, after a receipt that came without asking for it."""
+        """The receipt came. Wait for what `confirmed` says, when it came without asking for it."""
         if self.confirmed is not None:
             self.confirmed.result()
+        self._done = True
 
-    def close(self, *, done: bool) -> None:
-        """Forget the transfer when it is `done`, or keep what is known of it."""
+    def close(self) -> None:
+        """Forget a transfer that is done, or keep what is known of it."""
         with contextlib.suppress(OSError):  # then an interruption is not remembered
             if self._noted is not None:
                 self._noted.result()
         self._pool.shutdown()
         if self._leaves is not None:
             self._leaves.close()
-        if done:
+        if self._done:
             self._forget()
 
     def _forget(self) -> None:

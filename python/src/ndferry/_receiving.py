@@ -17,12 +17,9 @@ from ndferry._frames import Operation
 from ndferry._pipeline import Pipeline
 from ndferry._receipt import Stat
 from ndferry._region import Part
-from ndferry._wire import KIB, TRAILER_SIZE, Bytes, Header, Kind, crc32c
+from ndferry._wire import KIB, RANGES_SENT, TRAILER_SIZE, Bytes, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
-
-MAX_WANTED: Final = 2000
-"""Runs of cells that a GET which goes on asks for, so that their text fits a control frame."""
 
 BESIDE: Final = 256 * KIB
 """Bytes of cells from which on a thread hashes them beside the connection."""
@@ -59,7 +56,7 @@ class Download:
         if self.target is None:
             return None
         ranges = self.target.missing()
-        if len(ranges) > MAX_WANTED:
+        if len(ranges) > RANGES_SENT:
             self.target = None  # too scattered: from the beginning
             return None
         return ranges

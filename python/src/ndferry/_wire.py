@@ -32,6 +32,16 @@ ABORTED: Final = 0xFFFFFFFF
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
+# §5.5, bytes of UTF-8
+MAX_NAME: Final = 1024
+MAX_NAME_PARTS: Final = 64
+MAX_NAME_PART: Final = 255
+MAX_DIM: Final = 1024
+
+# §7
+MAX_DEPTH: Final = 32
+MAX_NUMBER: Final = 1 << 53
+
 # §8
 MAX_SMALL: Final = 64 * KIB
 MAX_CELL: Final = 16 * MIB
@@ -41,6 +51,7 @@ MAX_CELLS: Final = (1 << 32) - 1
 MAX_ATTRIBUTES: Final = MIB
 MAX_ATTRIBUTE_DEPTH: Final = 16
 MAX_RANGES: Final = 4096
+RANGES_SENT: Final = 2000  # of them, those that this side puts into one: their text fits a control frame
 MAX_CREDIT: Final = 1 << 62
 ALIAS_SIZE: Final = 8
 MIN_COST: Final = 4 * KIB  # §6: credit that a cell takes at least

@@ -20,7 +20,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar, Unpack
+from typing import Any, Final, NoReturn, TypeVar, Unpack
 
 import numpy.typing as npt
 
@@ -41,6 +41,8 @@ from ndferry._small import Small
 from ndferry._upload import Upload
 
 T = TypeVar("T")
+
+_ALONE: Final = contextlib.nullcontext()
 
 __all__ = ["Client", "connect", "recv_array", "send_array"]
 
@@ -179,8 +181,6 @@ class Client:
     async def _store(
         self, upload: Upload | Small, streams: int, deadline: float | None, retries: int | None
     ) -> Receipt:
-        if streams == 1:
-            return await self._call(lambda session: session.put(upload), deadline, retries, lambda: upload.durable)
         async with self._lines(streams, deadline) as lines:
             return await self._call(
                 lambda session: session.put(upload, lines), deadline, retries, lambda: upload.durable
@@ -201,20 +201,17 @@ class Client:
         """As `ndferry.Client.put_file`."""
         _sharing.check(streams)
         begun = _putfile.Begun(self._addr, name, path, options, resume)
-        done = False
         try:
             while True:
                 try:
                     receipt = await self._store(begun.upload(), streams, deadline, retries)
                     await asyncio.to_thread(begun.confirm)
-                    done = True
                     return receipt
                 except (_putfile.Changed, ConflictError) as error:
-                    if not begun.useless(error):
+                    if not begun.anew(error):
                         raise
-                    begun.anew()
         finally:
-            await asyncio.to_thread(begun.close, done=done)
+            await asyncio.to_thread(begun.close)
 
     async def get(
         self,
@@ -228,15 +225,11 @@ class Client:
     ) -> Array:
         """As `ndferry.Client.get`."""
         download = _requests.download(name, out)
-        if _sharing.check(streams) == 1:
+        _sharing.check(streams)
+        async with self._lines(streams, deadline) as lines:
             array = await self._call(
-                lambda session: session.get(download, progress), deadline, retries, lambda: download.moved
+                lambda session: session.get(download, progress, lines), deadline, retries, lambda: download.moved
             )
-        else:
-            async with self._lines(streams, deadline) as lines:
-                array = await self._call(
-                    lambda session: session.get(download, progress, lines), deadline, retries, lambda: download.moved
-                )
         warn_unchecked(download.stat)
         return array
 
@@ -256,18 +249,13 @@ class Client:
         _sharing.check(streams)
         download = _npyfile.FileDownload(name, path, overwrite=overwrite, resume=resume)
         try:
-            if streams == 1:
+            async with self._lines(streams, deadline) as lines:
                 await self._call(
-                    lambda session: session.get_file(download, progress), deadline, retries, lambda: download.moved
+                    lambda session: session.get_file(download, progress, lines),
+                    deadline,
+                    retries,
+                    lambda: download.moved,
                 )
-            else:
-                async with self._lines(streams, deadline) as lines:
-                    await self._call(
-                        lambda session: session.get_file(download, progress, lines),
-                        deadline,
-                        retries,
-                        lambda: download.moved,
-                    )
             stat = await asyncio.to_thread(download.commit)
         except IntegrityError as error:
             if error.cell is None:  # of the whole: what came is of no use
@@ -324,7 +312,10 @@ class Client:
             if page:
                 after = page[-1].name
 
-    def _lines(self, streams: int, deadline: float | None) -> Tasks:
+    def _lines(self, streams: int, deadline: float | None) -> contextlib.AbstractAsyncContextManager[Tasks | None]:
+        """Further connections for a transfer; None when it is to use one."""
+        if streams == 1:
+            return _ALONE
         end = end_of(deadline)
         return Tasks(streams, self._spare, lambda: self._dialled(end), end)
 
