@@ -26,7 +26,7 @@ func TestGateSoak(t *testing.T) {
 	var rs []*running
 	var lns []*Listener
 	for _, b := range Backends() {
-		r := startLoop(t, Config{Backend: b, Budget: budget, Idle: 10 * time.Second, Linger: 200 * time.Millisecond, FlushTimeout: 10 * time.Second})
+		r := startLoop(t, Config{Backend: b, Budget: budget, Idle: 5 * time.Second, Linger: 200 * time.Millisecond, FlushTimeout: 5 * time.Second})
 		rs = append(rs, r)
 		lns = append(lns, r.listen("tcp", "127.0.0.1:0", newEcho))
 	}

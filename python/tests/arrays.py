@@ -92,6 +92,13 @@ def _fortran(array: Array) -> Array:
     return holder["f0"]
 
 
+def _stepped(array: Array, step: int) -> Array:
+    """Every `step`-th element of each axis, as a view also of an array without axes."""
+    key: tuple[Any, ...] = (*(slice(None, None, step),) * array.ndim, ...)
+    view: Array = array[key]
+    return view
+
+
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "C": lambda a: a,
     "F": lambda a: _fortran(a),
@@ -100,8 +107,8 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
         if a.ndim > 1 and a.dtype.itemsize
         else a
     ),
-    "strided": lambda a: a[(*(slice(None, None, 2),) * a.ndim, ...)],
-    "negative": lambda a: a[(*(slice(None, None, -1),) * a.ndim, ...)],
+    "strided": lambda a: _stepped(a, 2),
+    "negative": lambda a: _stepped(a, -1),
     "broadcast": lambda a: np.broadcast_to(a[:1], a.shape) if a.ndim and a.shape[0] else a,
 }
 
@@ -147,7 +154,7 @@ def same_elements(a: Array, b: Array) -> bool:
         return False
     if a.dtype.names is not None:
         a, b = a.reshape(-1), b.reshape(-1)  # a field of several axes must not make more than 64 of them
-        return all(same_elements(a[name], b[name]) for name in a.dtype.names)
+        return all(same_elements(a[name], b[name]) for name in a.dtype.names or ())
     if a.dtype.itemsize == 0:
         return b.dtype.itemsize == 0
     if a.dtype.itemsize != b.dtype.itemsize:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import uvloop
 
@@ -21,6 +22,11 @@ from peer import Peer
 
 SEED = int(os.environ.get("NDFERRY_SEED", time.time_ns() % (1 << 32)))
 """Of the tests of properties."""
+
+hypothesis.settings.register_profile(
+    "properties", deadline=None, suppress_health_check=list(hypothesis.HealthCheck), print_blob=True
+)  # nothing that is judged by a clock: a process that stands still for a second says nothing about the product
+hypothesis.settings.load_profile("properties")
 
 
 def pytest_report_header() -> str:
@@ -116,7 +122,7 @@ def blocking(peer: Peer) -> Iterator[ndferry.Client]:
 
 
 def _connected(peer: Peer, connect: Callable[..., Any]) -> Iterator[Any]:
-    with connect(f"unix://{peer.path}", timeout=20) as c:
+    with connect(f"unix://{peer.path}", timeout=60) as c:
         yield c
     assert not [str(refused) for refused in peer.refused if refused.code in ("protocol", "integrity")]
 
@@ -144,21 +150,24 @@ class Server:
                 command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
             )
         assert self.process.stdout
-        if not self.process.stdout.readline():
-            self.process.wait(20)
+        said = self.process.stdout.readline()
+        if not said:
+            self.process.wait(60)
             self._reap()
             pytest.fail(f"the server did not start: {self.log.read_text()}")
+        if self.addr.endswith(":0"):
+            self.addr = said.split()[-1]
 
     def stop(self) -> None:
         """End it as a user would; it must end well."""
         self.process.terminate()
-        assert self.process.wait(20) == 0, self.log.read_text()
+        assert self.process.wait(90) == 0, self.log.read_text()  # it gives what is in flight 30 seconds
         self._reap()
 
     def kill(self) -> None:
         """Kill it with its workers."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
         self._reap()
 
     def _reap(self) -> None:

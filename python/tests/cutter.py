@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import struct
 import threading
@@ -45,8 +46,9 @@ class Stream:
 class Cutter:
     """Leads to a Unix socket. `limits` are of the next connections: bytes from the client, bytes to it.
 
-    A connection that was cut is closed towards the client at once. The server reads all that came before the cut,
-    and nothing connects again before it has closed its end: what it keeps of the transfer is settled then.
+    A connection that was cut is closed towards the client at once. The server reads all that came before the cut, and
+    before a client ended, and nothing connects again before it has closed its end: what it keeps of the transfer is
+    settled then.
     """
 
     def __init__(self, path: Path, to: str) -> None:
@@ -87,6 +89,7 @@ class Cutter:
             connection = _Connection(near, far, limits)
             self.connections.append(connection.streams)
             self._open.append(connection)
+            connection.start()  # what passes can be looked for from here on
 
 
 class _Connection:
@@ -100,12 +103,14 @@ class _Connection:
             threading.Thread(target=self._out, args=(limits[0],)),
             threading.Thread(target=self._back, args=(limits[1],)),
         ]
+
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
     def settle(self) -> None:
-        """Wait until the server is done with a connection that was cut."""
-        if self._cut.is_set():
+        """Wait until the server is done with a connection that was cut, or whose client has ended."""
+        if self._cut.is_set() or _ended(self._near):
             for thread in self._threads:
                 thread.join()
 
@@ -139,6 +144,13 @@ class _Connection:
                 if not limit:
                     self._cut.set()
                     return
+
+
+def _ended(end: socket.socket) -> bool:
+    """Whether the other side is closed, although not all that it wrote may be read."""
+    poll = select.poll()
+    poll.register(end, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _shut(end: socket.socket, how: int) -> None:

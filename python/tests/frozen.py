@@ -157,7 +157,7 @@ class Player:
 
     def end(self) -> None:
         """Wait until all was said."""
-        self.thread.join(20)
+        self.thread.join(60)
         self.listener.close()
         if self.error:
             raise self.error
@@ -178,7 +178,7 @@ class Player:
         for number, (side, at, data) in enumerate(self.transcript.lines):
             if at not in conns:
                 conns[at] = self.listener.accept()[0]
-                conns[at].settimeout(20)
+                conns[at].settimeout(60)
             conn = conns[at]
             match side:
                 case "S":

@@ -5,6 +5,7 @@ It is strict where a real server may be lenient, so that what the client sends i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -106,13 +107,15 @@ class Peer:
         self.listener.bind(path)
         self.listener.listen()
         self.threads: list[threading.Thread] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self._accept, daemon=True)
+        self.accepting.start()
 
     def close(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
+        self.accepting.join(60)
         self.listener.close()
         for thread in self.threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
     def _accept(self) -> None:
@@ -137,19 +140,22 @@ class Conversation:
 
     def run(self) -> None:
         with self.sock:
-            self.sock.settimeout(20)
-            while True:
-                try:
-                    self.frame(*self.read_frame())
-                except Refused as refused:
-                    self.peer.refused.append(refused)
-                    self.uploads.pop(refused.stream, None)
-                    error = {"code": refused.code, "message": str(refused), "retryable": False}
-                    self.send(ERROR, refused.stream, json.dumps(error).encode())
-                    if not refused.stream:
-                        return
-                except OSError:
-                    return
+            self.sock.settimeout(60)
+            with contextlib.suppress(OSError):  # the client is gone, also before it has heard what was refused
+                while self.answer():
+                    pass
+
+    def answer(self) -> bool:
+        """Answer a frame; False closes."""
+        try:
+            self.frame(*self.read_frame())
+        except Refused as refused:
+            self.peer.refused.append(refused)
+            self.uploads.pop(refused.stream, None)
+            error = {"code": refused.code, "message": str(refused), "retryable": False}
+            self.send(ERROR, refused.stream, json.dumps(error).encode())
+            return refused.stream != 0
+        return True
 
     def read(self, size: int) -> bytes:
         parts = []

@@ -96,7 +96,7 @@ def test_cancel_leaves_it_usable_or_closed(run: Run, peer: Peer, after: int) -> 
                 with pytest.raises(ndferry.ConnectionError, match="closed"):
                     await c.ping()
             else:
-                assert await waiting < 5
+                assert await waiting > 0
                 assert (await c.get("a")).sum() == big.size
             await c.close()
 
@@ -114,7 +114,7 @@ def test_cancel_of_one_that_waits_for_its_turn(run: Run, peer: Peer) -> None:
             second.cancel()
             await first
             assert not c.closed
-            assert await c.ping() < 5
+            assert await c.ping() > 0
 
     run(main())
 
@@ -123,8 +123,9 @@ def test_close_ends_what_another_task_waits_for(run: Run) -> None:
     async def main() -> None:
         a, b = socket.socketpair()
         with a, b:
+            b.setblocking(False)
             receiving = asyncio.create_task(aio.recv_array(a, timeout=None))
-            await asyncio.sleep(0.01)
+            assert await asyncio.get_running_loop().sock_recv(b, 1)  # of its HELLO
             b.shutdown(socket.SHUT_WR)
             with pytest.raises(ndferry.ConnectionError) as caught:
                 await receiving

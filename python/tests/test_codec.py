@@ -28,13 +28,13 @@ SHUFFLES = ("auto", "none", "byte", "bit")
 
 @pytest.fixture
 def durable(server: Server) -> Iterator[ndferry.Client]:
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         yield c
 
 
 @pytest.fixture
 def memory(memory_server: Server) -> Iterator[ndferry.Client]:
-    with ndferry.connect(memory_server.addr, timeout=20) as c:
+    with ndferry.connect(memory_server.addr, timeout=60) as c:
         yield c
 
 
@@ -157,9 +157,11 @@ def five_kinds(n: int) -> dict[str, Any]:
 
 
 def test_auto_on_a_slow_link(memory: ndferry.Client) -> None:
+    codecs: tuple[tuple[Any, int], ...] = (("lz4", 5), ("zstd", 1))
+    shuffles: tuple[Any, ...] = ("none", "byte", "bit")
     for kind, a in five_kinds(1 << 20).items():
         best = 1.0
-        for (codec, level), shuffle in itertools.product((("lz4", 5), ("zstd", 1)), ("none", "byte", "bit")):
+        for (codec, level), shuffle in itertools.product(codecs, shuffles):
             best = max(best, memory.put("a", a, codec=codec, level=level, shuffle=shuffle).ratio)
         auto = memory.put("a", a, link_rate=1e6)
         assert auto.ratio >= 0.9 * best, (kind, auto, best)
@@ -181,7 +183,7 @@ def test_chunks_are_coded_side_by_side(memory: ndferry.Client, monkeypatch: pyte
                 most = max(most, running)
                 first = begun <= 2
             if first:
-                pair.wait(30)  # neither of the first two goes on before both run
+                pair.wait(60)  # neither of the first two goes on before both run
             try:
                 return work(*arguments)
             finally:

@@ -274,7 +274,7 @@ def test_a_shape_that_no_memory_holds_closes_or_goes_on() -> None:
     assert wire.session.idle
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_any_bytes_give_an_error_of_ours(data: st.DataObject) -> None:
     """Noise, recorded frames in any order, and frames with any JSON."""

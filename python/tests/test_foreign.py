@@ -59,7 +59,7 @@ def test_foreign_arrays(server: Server, name: str, array: Array, options: dict[s
         )
         if array.size:
             made[...] = array
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         (entry,) = c.list()
         assert (entry.name, entry.digest) == ("a", "none")
         stat = c.stat("a")
@@ -88,7 +88,7 @@ def test_missing_chunks_and_damage(server: Server) -> None:
         )  # fmt: skip
         made[25:30, 1:30] = 7
         want = made[...]
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         with pytest.warns(ndferry.UncheckedWarning):
             assert np.array_equal(c.get("a"), want, equal_nan=True)
         chunk = server.root / "a" / "1" / "0"
@@ -104,7 +104,7 @@ def test_the_command_line_says_that_there_are_no_checks(server: Server, tmp_path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         zarr.create_array(str(server.root / "a"), shape=PLANE.shape, dtype=PLANE.dtype, chunks=(30, 20))[...] = PLANE
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         c.put("ours", PLANE)
 
     def run(*command: Any) -> str:

@@ -22,7 +22,7 @@ def test_recording(path: Path, connect: Callable[..., Any], tmp_path: Path) -> N
     transcript = Transcript(path)
     player = Player(transcript, str(tmp_path / "player"))
     try:
-        with connect(f"unix://{tmp_path}/player", timeout=20, retries=0) as client:
+        with connect(f"unix://{tmp_path}/player", timeout=60, retries=0) as client:
             for call in transcript.calls:
                 assert make(client, call) == call["result"], call
     finally:

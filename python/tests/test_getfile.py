@@ -58,7 +58,7 @@ def place(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("case", ARRAYS)
 def test_every_kind_of_array(server: Server, connect: Callable[..., Any], place: Path, case: str) -> None:
     array = ARRAYS[case]
-    with connect(server.addr, timeout=20) as c:
+    with connect(server.addr, timeout=60) as c:
         for digest in ("crc32c", "sha256"):
             c.put("a", array, digest=digest)
             stat = c.get_file("a", place / "a.npy", overwrite=True)
@@ -71,7 +71,7 @@ def test_every_kind_of_array(server: Server, connect: Callable[..., Any], place:
 
 def test_what_a_npy_file_has_no_name_for(server: Server, place: Path) -> None:
     array = np.arange(100).astype(ml_dtypes.bfloat16)
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         c.put("a", array)
         c.get_file("a", place / "a.npy")
     assert np.load(place / "a.npy").tobytes() == array.tobytes()
@@ -89,7 +89,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_another_client_goes_on(cutter: Cutter, connect: Callable[..., Any], place: Path, case: str) -> None:
     array, options = CASES[case]
-    with connect(cutter.addr, timeout=20) as c:
+    with connect(cutter.addr, timeout=60) as c:
         c.put("a", array, **options)
         c.get_file("a", place / "whole.npy")
         whole = cutter.connections[-1][1]
@@ -98,11 +98,11 @@ def test_another_client_goes_on(cutter: Cutter, connect: Callable[..., Any], pla
         path = place / f"{share}.npy"
         before = len(cutter.connections)
         cutter.limits = [(FOREVER, int(sent * share))]
-        with connect(cutter.addr, timeout=20) as c, pytest.raises(ndferry.ConnectionError):
+        with connect(cutter.addr, timeout=60) as c, pytest.raises(ndferry.ConnectionError):
             c.get_file("a", path)
         assert left(place)[:2] == [f".{path.name}.part", f".{path.name}.part.state"]
         assert not path.exists()
-        with connect(cutter.addr, timeout=20) as c:
+        with connect(cutter.addr, timeout=60) as c:
             c.get_file("a", path)
         assert np.load(path).tobytes() == array.tobytes()
         assert np.load(path).flags.f_contiguous == array.flags.f_contiguous
@@ -115,10 +115,10 @@ def test_another_client_goes_on(cutter: Cutter, connect: Callable[..., Any], pla
 
 
 def test_retries_ask_for_the_rest(cutter: Cutter, connect: Callable[..., Any], place: Path) -> None:
-    with connect(cutter.addr, timeout=20) as c:
+    with connect(cutter.addr, timeout=60) as c:
         c.put("a", ARRAY, chunks=(1, 1 << 16))
     cutter.limits = [(FOREVER, 600_000), (FOREVER, 700_000)]
-    with connect(cutter.addr, timeout=20, retries=5) as c:
+    with connect(cutter.addr, timeout=60, retries=5) as c:
         c.get_file("a", place / "a.npy")
     assert (np.load(place / "a.npy") == ARRAY).all()
     sent = [cell for connection in cutter.connections[1:] for cell in connection[1].cells()]
@@ -126,7 +126,7 @@ def test_retries_ask_for_the_rest(cutter: Cutter, connect: Callable[..., Any], p
 
 
 def test_several_connections(cutter: Cutter, connect: Callable[..., Any], place: Path) -> None:
-    with connect(cutter.addr, timeout=20) as c:
+    with connect(cutter.addr, timeout=60) as c:
         c.put("a", ARRAY, chunks=(1, 1 << 16), digest="sha256")
         c.get_file("a", place / "a.npy", streams=3)
     assert (np.load(place / "a.npy") == ARRAY).all()
@@ -135,27 +135,36 @@ def test_several_connections(cutter: Cutter, connect: Callable[..., Any], place:
 
 KILLED = """
 import os, signal, sys, time
+from pathlib import Path
 import ndferry
 
+state = Path(sys.argv[2]).with_name(".a.npy.part.state")
+begun = 0
+
 def progress(done, total):
-    time.sleep(0.02)
+    global begun
+    if not begun:
+        begun = state.stat().st_size
+        time.sleep(0.3)  # then the next cell makes it time to save
     if done >= total * 3 // 4:
+        while state.stat().st_size == begun:
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
-with ndferry.connect(sys.argv[1], timeout=20) as c:
+with ndferry.connect(sys.argv[1], timeout=60) as c:
     c.get_file("a", sys.argv[2], progress=progress)
 """
 
 
 def test_a_killed_process(cutter: Cutter, place: Path) -> None:
     """What was saved before is read, all of it, because the file was touched since; and not asked for again."""
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.put("a", ARRAY, chunks=(1, 1 << 16), digest="sha256")
     path = place / "a.npy"
-    killed = subprocess.run([sys.executable, "-c", KILLED, cutter.addr, str(path)], check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, cutter.addr, str(path)], check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert not path.exists()
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.get_file("a", path)
     assert (np.load(path) == ARRAY).all()
     assert len(cutter.connections[-1][1].cells()) < CELLS, "nothing was kept"
@@ -165,13 +174,13 @@ def test_a_killed_process(cutter: Cutter, place: Path) -> None:
 def cut(cutter: Cutter, path: Path, **options: Any) -> list[int]:
     """A get that breaks; the cells that came."""
     cutter.limits = [(FOREVER, 1_000_000)]
-    with ndferry.connect(cutter.addr, timeout=20) as c, pytest.raises(ndferry.ConnectionError):
+    with ndferry.connect(cutter.addr, timeout=60) as c, pytest.raises(ndferry.ConnectionError):
         c.get_file("a", path, **options)
     return cutter.connections[-1][1].cells()
 
 
 def test_what_was_changed_comes_again(cutter: Cutter, place: Path) -> None:
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.put("a", ARRAY, chunks=(1, 1 << 16))
     for resume in ("auto", "verify"):
         path = place / f"{resume}.npy"
@@ -181,8 +190,8 @@ def test_what_was_changed_comes_again(cutter: Cutter, place: Path) -> None:
             old = f.read(1)[0]
             f.seek(-1, os.SEEK_CUR)
             f.write(bytes([old ^ 1]))
-        with ndferry.connect(cutter.addr, timeout=20) as c:
-            c.get_file("a", path, resume=resume)  # type: ignore[arg-type]
+        with ndferry.connect(cutter.addr, timeout=60) as c:
+            c.get_file("a", path, resume=resume)
         assert (np.load(path) == ARRAY).all()
         again = cutter.connections[-1][1].cells()
         assert set(again) & set(came) == {3}
@@ -191,7 +200,7 @@ def test_what_was_changed_comes_again(cutter: Cutter, place: Path) -> None:
 @pytest.mark.parametrize("what", ["state", "file", "torn", "replaced", "newer"])
 def test_what_is_of_no_use_comes_anew(cutter: Cutter, place: Path, what: str) -> None:
     array = ARRAY
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.put("a", ARRAY, chunks=(1, 1 << 16), digest="sha256")
         came = cut(cutter, place / "a.npy")
         state, part = place / ".a.npy.part.state", place / ".a.npy.part"
@@ -215,7 +224,7 @@ def test_what_is_of_no_use_comes_anew(cutter: Cutter, place: Path, what: str) ->
 
 
 def test_nothing_is_left_by_resume_off(cutter: Cutter, place: Path) -> None:
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.put("a", ARRAY, chunks=(1, 1 << 16))
         cut(cutter, place / "a.npy", resume="off")
         assert left(place) == []
@@ -232,7 +241,7 @@ def test_a_file_that_is_there(server: Server, connect: Callable[..., Any], place
     path.write_text("mine")
     (place / "link.npy").symlink_to("a.npy")
     (place / "dir.npy").mkdir()
-    with connect(server.addr, timeout=20) as c:
+    with connect(server.addr, timeout=60) as c:
         c.put("a", SMOOTH)
         for name in ("a.npy", "link.npy"):
             with pytest.raises(FileExistsError):
@@ -249,7 +258,7 @@ def test_a_file_that_is_there(server: Server, connect: Callable[..., Any], place
 
 def test_two_at_once(cutter: Cutter, server: Server, place: Path) -> None:
     """The second finds the state locked, and works without it."""
-    with ndferry.connect(server.addr, timeout=20) as c, ndferry.connect(server.addr, timeout=20) as other:
+    with ndferry.connect(server.addr, timeout=60) as c, ndferry.connect(server.addr, timeout=60) as other:
         c.put("a", ARRAY, chunks=(1, 1 << 16))
         met = False
 
@@ -270,7 +279,7 @@ def test_the_command_goes_on_and_is_gone_on_with(cutter: Cutter, server: Server,
     array, options = CASES[case]
     path = place / "a.npy"
     command = [str(server.binary), "get", "a", str(path), "--addr", cutter.addr, "--retries", "0"]
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.put("a", array, **options)
     came = cut(cutter, path)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -284,7 +293,7 @@ def test_the_command_goes_on_and_is_gone_on_with(cutter: Cutter, server: Server,
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0
     came = cutter.connections[-1][1].cells()
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.get_file("a", path)
     assert not set(came) & set(cutter.connections[-1][1].cells())
     assert [request["cells"] for request in cutter.connections[-1][0].messages(GET)]

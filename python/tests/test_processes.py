@@ -20,7 +20,7 @@ METHODS = ["fork", "spawn", "forkserver"]
 def test_the_example(memory_server: Server, method: str) -> None:
     program = REPOSITORY / "examples" / "pool_workers.py"
     command = [sys.executable, str(program), memory_server.addr, method]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == sum(n * n for n in range(8)) * 1e6
 
@@ -42,7 +42,7 @@ def test_a_client_inherited_by_fork(memory_server: Server) -> None:
         process = context.Process(target=_use, args=(c, queue))
         process.start()
         assert "inherited by fork" in queue.get()
-        process.join(20)
+        process.join(60)
         assert process.exitcode == 0
         assert list(c.get("a")) == [1, 2, 3]
 

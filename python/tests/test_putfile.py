@@ -69,12 +69,12 @@ def test_another_client_goes_on(
 ) -> None:
     options = OPTIONS | {"codec": codec, "digest": digest}
     cutter.limits = [(2_000_000, FOREVER)]
-    with connect(cutter.addr, timeout=20) as c, pytest.raises(ndferry.ConnectionError):
+    with connect(cutter.addr, timeout=60) as c, pytest.raises(ndferry.ConnectionError):
         c.put_file("a", file, **options)
     assert left(state) == [".json", ".leaves"][: 1 + (digest == "sha256")]
     first = list(hashed)
     hashed.clear()
-    with connect(cutter.addr, timeout=20) as c:
+    with connect(cutter.addr, timeout=60) as c:
         receipt = c.put_file("a", file, **options)
         assert (c.get("a") == ARRAY).all()
         assert c.stat("a").id == receipt.id
@@ -90,14 +90,23 @@ def test_another_client_goes_on(
 
 KILLED = """
 import os, signal, sys, time
+from pathlib import Path
 import ndferry
 
+state = Path(os.environ["XDG_STATE_HOME"]) / "ndferry"
+begun = False
+
 def progress(done, total):
-    time.sleep(0.4)
+    global begun
+    if not begun:
+        begun = True
+        time.sleep(0.3)  # then the next leaf makes it time to write them down
     if done >= total // 2:
+        while not any(state.glob("*.json")) or all(path.stat().st_size == 16 for path in state.glob("*.leaves")):
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
-with ndferry.connect(sys.argv[1], timeout=20) as c:
+with ndferry.connect(sys.argv[1], timeout=60) as c:
     c.put_file("a", sys.argv[2], chunks=(1, 1 << 16), codec="none", digest="sha256", progress=progress)
 """
 
@@ -107,10 +116,10 @@ def test_a_killed_process(
 ) -> None:
     monkeypatch.setattr(_sending, "POLL_EVERY", 1 << 20)
     script = "import ndferry._sending as s; s.POLL_EVERY = 1 << 18\n" + KILLED
-    killed = subprocess.run([sys.executable, "-c", script, cutter.addr, str(file)], check=False)
+    killed = subprocess.run([sys.executable, "-c", script, cutter.addr, str(file)], check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert left(state) == [".json", ".leaves"]
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.put_file("a", file, **OPTIONS, digest="sha256")
         assert (c.get("a") == ARRAY).all()
     first, second = (connection[0].cells() for connection in cutter.connections[:2])
@@ -122,7 +131,7 @@ def test_a_killed_process(
 
 def cut(cutter: Cutter, file: Path, **options: Any) -> None:
     cutter.limits = [(2_000_000, FOREVER)]
-    with ndferry.connect(cutter.addr, timeout=20) as c, pytest.raises(ndferry.ConnectionError):
+    with ndferry.connect(cutter.addr, timeout=60) as c, pytest.raises(ndferry.ConnectionError):
         c.put_file("a", file, **OPTIONS, **options)
 
 
@@ -154,7 +163,7 @@ def test_what_is_of_no_use_begins_anew(
         content = bytearray(leaves.read_bytes())
         content[16 + 8] ^= 1
         leaves.write_bytes(content)
-    with connect(cutter.addr, timeout=20) as c:
+    with connect(cutter.addr, timeout=60) as c:
         receipt = c.put_file("a", file, **OPTIONS, **options)
         assert (c.get("a") == array).all()
         assert c.verify("a").ok
@@ -165,7 +174,7 @@ def test_what_is_of_no_use_begins_anew(
 def test_nothing_is_noted_by_resume_off(cutter: Cutter, file: Path, state: Path) -> None:
     cut(cutter, file, resume="off")
     assert left(state) == []
-    with ndferry.connect(cutter.addr, timeout=20) as c:
+    with ndferry.connect(cutter.addr, timeout=60) as c:
         c.put_file("a", file, resume="off")
         with pytest.raises(ndferry.InvalidError, match="id"):
             c.put_file("a", file, id="0" * 32)
@@ -184,7 +193,7 @@ def test_nothing_is_noted_by_resume_off(cutter: Cutter, file: Path, state: Path)
 
 def test_retries_and_connections(cutter: Cutter, connect: Callable[..., Any], file: Path, state: Path) -> None:
     cutter.limits = [(1_000_000, FOREVER), (1_500_000, FOREVER)]
-    with connect(cutter.addr, timeout=20, retries=5) as c:
+    with connect(cutter.addr, timeout=60, retries=5) as c:
         c.put_file("a", file, **OPTIONS, digest="sha256")
         c.put_file("b", file, **OPTIONS, streams=2)
         assert (c.get("a") == ARRAY).all()

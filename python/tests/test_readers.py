@@ -15,6 +15,8 @@ from arrays import same_elements
 from conftest import Server
 from readers import cases, chunks_of, file_name
 
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 COLUMNS = (
     "zarr 3.1.6", "zarr 3.4.2", "TensorStore", "zarrs", "xarray, 3.1.6", "xarray, 3.4.2", "dask, 3.1.6", "dask, 3.4.2",
@@ -34,14 +36,14 @@ def written() -> dict[str, list[str]]:
 
 def run(python: Path | str, root: Path, *readers: str) -> dict[str, dict[str, str]]:
     script = Path(__file__).with_name("readers.py")
-    done = subprocess.run([python, script, root, *readers], capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run([python, script, root, *readers], capture_output=True, text=True, timeout=240, check=True)
     result: dict[str, dict[str, str]] = json.loads(done.stdout)
     return result
 
 
 def measured(root: Path) -> dict[str, list[str]]:
     """What the readers make of the store now."""
-    subprocess.run([ROOT / "scripts" / "py-readers"], check=True, timeout=100)
+    subprocess.run([ROOT / "scripts" / "py-readers"], check=True, timeout=240)
     here = run(sys.executable, root, "zarr", "zarrs", "tensorstore", "xarray", "dask")
     new = run(ROOT / ".venv-readers" / "bin" / "python", root, "zarr", "xarray", "dask")
     columns = (
@@ -60,7 +62,7 @@ def table(rows: dict[str, list[str]]) -> str:
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     server = Server(tmp_path_factory.mktemp("readers"), "{}")
     try:
-        with ndferry.connect(server.addr, timeout=20) as c:
+        with ndferry.connect(server.addr, timeout=60) as c:
             for row, array in cases().items():
                 name = f"{file_name(row)}/a"
                 c.put(name, array, chunks=chunks_of(row), dims=[f"d{axis}" for axis in range(array.ndim)])
@@ -96,7 +98,7 @@ def test_an_array_of_a_small_type_and_the_group_that_holds_it(tmp_path: Path) ->
 
     server = Server(tmp_path, "{}")
     try:
-        with ndferry.connect(server.addr, timeout=20) as c:
+        with ndferry.connect(server.addr, timeout=60) as c:
             c.put("g/small", np.arange(4, dtype=ml_dtypes.bfloat16))
             c.put("g/plain", np.arange(4))
         script = (

@@ -81,7 +81,7 @@ def volumes() -> Iterator[tuple[str, Array]]:
 
     folder = Path(nibabel.__file__).parent / "tests" / "data"
     for name in ("example4d.nii.gz", "anatomical.nii", "functional.nii", "reoriented_anat_moved.nii"):
-        yield name, np.asarray(nibabel.load(folder / name).dataobj.get_unscaled())  # type: ignore[attr-defined]
+        yield name, np.asarray(nibabel.load(folder / name).dataobj.get_unscaled())
 
 
 def slices() -> Iterator[tuple[str, Array]]:
@@ -106,7 +106,7 @@ def test_real_arrays(server: Server, name: str) -> None:
         warnings.simplefilter("ignore")
         arrays = list(SETS[name]())
     assert len(arrays) == FIXED[name]
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         for number, (label, array) in enumerate(arrays):
             c.put(f"r{number}", array, digest="sha256")
             back = c.get(f"r{number}")
@@ -130,7 +130,7 @@ def test_npy_files_of_packages(server: Server, tmp_path: Path) -> None:
     import scipy
     import skimage
 
-    packages = [Path(package.__file__).parent for package in (np, scipy, skimage)]
+    packages = [Path(str(package.__file__)).parent for package in (np, scipy, skimage)]
     paths = [path for package in packages for path in sorted(package.rglob("*.npy"))]
     refused = []
     for path in paths:

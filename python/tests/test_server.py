@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -27,13 +26,13 @@ MIB = 1 << 20
 
 @pytest.fixture
 def durable(server: Server) -> Iterator[ndferry.Client]:
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         yield c
 
 
 @pytest.fixture
 def memory(memory_server: Server) -> Iterator[ndferry.Client]:
-    with ndferry.connect(memory_server.addr, timeout=20) as c:
+    with ndferry.connect(memory_server.addr, timeout=60) as c:
         yield c
 
 
@@ -106,7 +105,7 @@ def test_real_data(durable: ndferry.Client, server: Server) -> None:
     np.testing.assert_array_equal(data["coins"].values, durable.get("photographs/coins"))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_array_any_grid(memory: ndferry.Client, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(DTYPES))
@@ -180,21 +179,20 @@ def test_damage_is_named(durable: ndferry.Client, server: Server) -> None:
     with pytest.raises(ndferry.IntegrityError) as caught:
         durable.get("a")
     assert caught.value.cell == 3
-    if durable.closed:
-        durable = ndferry.connect(server.addr)
+    assert not durable.closed
     assert durable.stat("a").nbytes == a.nbytes
 
 
 def test_committed_arrays_outlive_a_kill(server: Server) -> None:
     a = np.random.default_rng(0).random((300, 1000))
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         c.put("a", a, digest="sha256")
         server.kill()
         with pytest.raises(ndferry.ConnectionError):
             c.get("a")
         assert c.closed
     server.start()
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         assert same(c.get("a"), a)
         assert c.verify("a").ok
 
@@ -208,12 +206,12 @@ def test_a_kill_in_mid_put_leaves_nothing(server: Server) -> None:
         if steps == 3:
             server.kill()
 
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         with pytest.raises(ndferry.ConnectionError):
             c.put("a", np.resize(np.arange(251, dtype=np.uint8), 64 * MIB), progress=kill)
         assert c.closed
     server.start()
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         assert c.list() == []
         assert not (server.root / "a").exists()
 
@@ -224,7 +222,7 @@ def test_clients_at_the_same_time(memory_server: Server) -> None:
     def work(i: int) -> None:
         try:
             a = np.random.default_rng(i).random(200_000 + i)
-            with ndferry.connect(memory_server.addr, timeout=20) as c:
+            with ndferry.connect(memory_server.addr, timeout=60) as c:
                 for _ in range(10):
                     c.put(f"parallel/{i}", a)
                     assert same(c.get(f"parallel/{i}"), a)
@@ -236,6 +234,7 @@ def test_clients_at_the_same_time(memory_server: Server) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
+        assert not thread.is_alive()
     assert not failures
 
 
@@ -260,12 +259,13 @@ def test_many_names_come_in_pages(memory: ndferry.Client) -> None:
 
 
 MEMORY = """
-import resource, sys
+import sys
 import numpy as np
 import ndferry
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # not ru_maxrss, which begins with what the parent had
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
 def use(size, name, sent, received):
     a = np.ones(size, np.uint8) if sent else None
@@ -293,7 +293,7 @@ def test_memory_beyond_the_array_is_bounded(server: Server, what: str) -> None:
         with ndferry.connect(server.addr) as c:
             c.put("big", np.ones(size, np.uint8))
     command = [sys.executable, "-c", MEMORY, server.addr, str(size), what]
-    grown = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=100).stdout)
+    grown = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout)
     print(f"beyond the array: {grown} KiB")
     assert grown < 64 * 1024
 
@@ -314,13 +314,10 @@ def test_over_2_gib(server: Server) -> None:
 
 
 def test_tcp(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = Server(tmp_path, "{}", f"tcp://127.0.0.1:{port}")
+    server = Server(tmp_path, "{}", "tcp://127.0.0.1:0")
     a = np.random.default_rng(0).random((1000, 3000))
-    for addr in (server.addr, f"localhost:{port}"):
-        with ndferry.connect(addr, timeout=20) as c:
+    for addr in (server.addr, server.addr.replace("tcp://127.0.0.1", "localhost")):
+        with ndferry.connect(addr, timeout=60) as c:
             c.put("a", a.T)
             assert same(c.get("a"), a.T)
     server.stop()

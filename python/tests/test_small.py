@@ -264,12 +264,13 @@ def test_what_has_no_form() -> None:
         np.zeros(MOST + 1, "u1"),
     ):
         assert key(value) is None
-    for options in (
+    several: tuple[dict[str, Any], ...] = (
         {"id": ID},
         {"attrs": {}},
         {"chunks": 10},
         {"link_rate": 1e6},
         {"progress": print},
         {"dims": ["x"]},
-    ):
+    )
+    for options in several:
         assert key(ARRAY, **options) is None

@@ -15,7 +15,7 @@ import pytest
 import ndferry
 from conftest import Server
 from cutter import CHUNK, FOREVER, GET, PUT, Cutter
-from ndferry import aio
+from ndferry import _sending, aio
 from ndferry._sharing import split
 
 CELLS = 32
@@ -142,9 +142,9 @@ def test_split() -> None:
 
 
 @pytest.mark.parametrize("after", [1, 2])
-def test_cancelled_in_between(server: Server, after: int) -> None:
+def test_cancelled_in_between(server: Server, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No connection is stuck, and none goes on with memory that is the caller's again."""
-
+    monkeypatch.setattr(_sending, "POLL_EVERY", 1 << 16)  # the first connection reports from its second cell on
     array = np.tile(RANDOM, (16, 1))
 
     async def run() -> None:

@@ -7,7 +7,7 @@ import math
 import re
 import subprocess
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Counted:
     def __init__(self, server: Server, place: Path) -> None:
         self.server = server
         self.cutter = Cutter(place / "counted", server.addr)
-        self.client = ndferry.connect(self.cutter.addr, timeout=20)
+        self.client = ndferry.connect(self.cutter.addr, timeout=60)
 
     def sent(self) -> tuple[list[int], int]:
         """The cells that went to the server since the last time, and the number of those that were only said."""
@@ -87,7 +87,7 @@ KEYS: list[Any] = [
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)], ids=str)
 @pytest.mark.parametrize("dtype", ["<f8", "packed", "mixed order"])
-def test_only_touched_cells_come(counted: Counted, order: tuple[int, ...], codec: str, dtype: str) -> None:
+def test_only_touched_cells_come(counted: Counted, order: tuple[int, ...], codec: Any, dtype: str) -> None:
     c = counted.client
     kind = STRUCTURED.get(dtype, np.dtype("<f8"))
     array = make(kind, tuple(SHAPE[axis] for axis in order)).transpose(*np.argsort(order))
@@ -155,11 +155,19 @@ def test_regions_of_the_command_line(counted: Counted, tmp_path: Path) -> None:
 
 
 def get(counted: Counted, name: str, file: Path, region: str) -> subprocess.CompletedProcess[str]:
-    command = [counted.server.binary, "get", name, file, "--addr", counted.cutter.addr, f"--region={region}"]
+    command: list[str | Path] = [
+        counted.server.binary,
+        "get",
+        name,
+        file,
+        "--addr",
+        counted.cutter.addr,
+        f"--region={region}",
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-REPEATS = {
+REPEATS: dict[str, Callable[[], Array]] = {
     "rows": lambda: np.broadcast_to(make(np.dtype("<f8"), (20_000,)), (50, 20_000)),
     "columns": lambda: np.broadcast_to(make(np.dtype(">i4"), (30_000, 1)), (30_000, 41)),
     "middle": lambda: np.broadcast_to(make(np.dtype("<u2"), (20, 1, 3000)), (20, 7, 3000)),
@@ -172,7 +180,7 @@ REPEATS = {
 @pytest.mark.parametrize("digest", ["crc32c", "sha256"])
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("name", REPEATS)
-def test_repeats_travel_once(counted: Counted, name: str, codec: str, digest: Any) -> None:
+def test_repeats_travel_once(counted: Counted, name: str, codec: Any, digest: Any) -> None:
     """With every codec and digest: to the server, from it, in regions, and for another reader of the store."""
     c, array = counted.client, REPEATS[name]()
     receipt = c.put("a", array, codec=codec, digest=digest, shuffle="none" if array.dtype.names else "auto")
@@ -200,7 +208,7 @@ def test_repeats_travel_once(counted: Counted, name: str, codec: str, digest: An
         assert same_elements(np.asarray(other[...]), array)
 
 
-CONSTANTS = {
+CONSTANTS: dict[str, Callable[[], Array]] = {
     "zeros": lambda: np.zeros((300, 500)),
     "NaN with a payload": lambda: np.full(100_000, np.array(0x7FC00001, "<u4").view("<f4")),
     "padded structure": lambda: np.full(20_000, np.array((7, 2.5), STRUCTURED["padded"])),
@@ -211,7 +219,7 @@ CONSTANTS = {
 
 @pytest.mark.parametrize("codec", ["auto", "none", "zstd"])
 @pytest.mark.parametrize("name", CONSTANTS)
-def test_constants_do_not_travel(counted: Counted, name: str, codec: str, tmp_path: Path) -> None:
+def test_constants_do_not_travel(counted: Counted, name: str, codec: Any, tmp_path: Path) -> None:
     c, array = counted.client, CONSTANTS[name]()
     receipt = c.put("a", array, codec=codec, digest="sha256", shuffle="none" if array.dtype.names else "auto")
     assert counted.sent() == ([], 1)
@@ -224,7 +232,11 @@ def test_constants_do_not_travel(counted: Counted, name: str, codec: str, tmp_pa
     if array.dtype.names is None:
         assert same_elements(np.asarray(zarr.open_array(str(counted.server.root / "a"), mode="r")[...]), array)
         np.save(tmp_path / "a.npy", array)  # from Go
-        for command in (["put", tmp_path / "a.npy", "b"], ["get", "b", tmp_path / "b.npy"]):
+        commands: tuple[tuple[str | Path, ...], ...] = (
+            ("put", tmp_path / "a.npy", "b"),
+            ("get", "b", tmp_path / "b.npy"),
+        )
+        for command in commands:
             subprocess.run(
                 [counted.server.binary, *command, "--addr", counted.cutter.addr], check=True, capture_output=True
             )
@@ -261,7 +273,7 @@ VIEWS: dict[str, tuple[Any, int]] = {
 def test_views_are_gathered_in_bounded_memory(server: Server, name: str) -> None:
     view, most = VIEWS[name]
     array = view(np.arange(1 << 23, dtype="<i8").reshape(1 << 11, 1 << 12))  # 64 MiB in cells of 4
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         c.put("warm", np.zeros(3))
         tracemalloc.start()
         try:
@@ -292,7 +304,7 @@ def text_of(size: int) -> dict[str, str]:
     ids=["depth 16", "1 MiB", "numbers", "text"],
 )  # fmt: skip
 def test_attributes_come_back(server: Server, attrs: dict[str, Any]) -> None:
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         c.put("a", np.zeros(3), attrs=attrs)
         back = c.open("a").attrs
         assert back == attrs
@@ -307,7 +319,7 @@ def test_attributes_come_back(server: Server, attrs: dict[str, Any]) -> None:
     ids=["depth 17", "over 1 MiB", "NaN", "infinity", "set", "bytes", "key", "surrogate", "NumPy scalar", "list"],
 )  # fmt: skip
 def test_attributes_that_are_refused(server: Server, attrs: Any) -> None:
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         with pytest.raises((ndferry.InvalidError, ndferry.LimitError), match="attr"):
             c.put("a", np.zeros(3), attrs=attrs)
         with pytest.raises(KeyError):
@@ -319,7 +331,7 @@ def test_attributes_of_the_command_line(server: Server, tmp_path: Path) -> None:
 
     def put(*attrs: str) -> subprocess.CompletedProcess[str]:
         flags = [part for attr in attrs for part in ("--attr", attr)]
-        command = [server.binary, "put", tmp_path / "a.npy", "a", "--addr", server.addr, *flags]
+        command: list[str | Path] = [server.binary, "put", tmp_path / "a.npy", "a", "--addr", server.addr, *flags]
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     deep = "[" * 15 + "1" + "]" * 15
@@ -329,15 +341,15 @@ def test_attributes_of_the_command_line(server: Server, tmp_path: Path) -> None:
     ).stdout
     assert re.search(r'"i":123456789012345678901234567890\b', shown)
     assert '"f":1.10' in shown  # the text itself
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         assert c.stat("a").attrs["i"] == 123456789012345678901234567890
         assert c.stat("a").attrs["s"] == "NaN"
-    named = [server.binary, "put", tmp_path / "a.npy", "named", "--addr", server.addr, "--dims"]
+    named: list[str | Path] = [server.binary, "put", tmp_path / "a.npy", "named", "--addr", server.addr, "--dims"]
     assert subprocess.run([*named, "time"], capture_output=True, timeout=60).returncode == 0
-    with ndferry.connect(server.addr, timeout=20) as c:
+    with ndferry.connect(server.addr, timeout=60) as c:
         assert c.open("named").dims == ("time",)
-    shown = subprocess.run([server.binary, "stat", "named", "--addr", server.addr], capture_output=True, text=True)
-    assert re.search(r"^dims +time$", shown.stdout, re.MULTILINE)
+    about = subprocess.run([server.binary, "stat", "named", "--addr", server.addr], capture_output=True, text=True)
+    assert re.search(r"^dims +time$", about.stdout, re.MULTILINE)
     assert subprocess.run([*named, "time,y"], capture_output=True, timeout=60).returncode == 2
     refused = put(f"d=[{deep}]")
     assert refused.returncode in (2, 8)

@@ -103,7 +103,7 @@ class Driver:
 
     def _send(self, buffers: Sequence[Buffer]) -> int:
         self._bound()
-        started = time.monotonic()
+        started, moved = time.monotonic(), 0
         if len(buffers) == 1:
             total = len(buffers[0])
             sent = self._sock.send(buffers[0])
@@ -111,7 +111,7 @@ class Driver:
             total = sum(map(len, buffers))
             sent = self._sock.sendmsg(buffers)
         while sent < total:
-            started = self._still(started, sent)
+            started, moved = self._still(started, moved + sent)
             total -= sent
             buffers = behind(buffers, sent)
             sent = self._sock.sendmsg(buffers)
@@ -122,7 +122,7 @@ class Driver:
         if least == 0:
             return self._poll(request)
         exact = least == len(view)
-        have = 0
+        have = moved = 0
         started = time.monotonic()
         while have < least:
             self._bound()
@@ -136,7 +136,7 @@ class Driver:
                 raise ConnectionError("the connection was closed by the other side", retryable=True)
             have += got
             if have < least:
-                started = self._still(started, got)
+                started, moved = self._still(started, moved + got)
         return have
 
     def _soon(self, view: Bytes, bulk: bool) -> int:
@@ -169,14 +169,17 @@ class Driver:
             raise ConnectionError("the connection was closed by the other side", retryable=True)
         return got
 
-    def _still(self, started: float, progress: int) -> float:
-        """After a call that came back short: the time from which to count on, or an error when time is up."""
+    def _still(self, started: float, moved: int) -> tuple[float, int]:
+        """After a call that came back short: the time from which to count on and the bytes since, or time is up.
+
+        Signals cut calls into any number of short ones, of which none brings much: what counts is their sum.
+        """
         now = time.monotonic()
+        if moved >= PROGRESS:
+            return now, 0
         if self._timeout is not None and now - started >= self._timeout:
-            if progress < PROGRESS:
-                raise BlockingIOError(errno.EAGAIN, "no progress")
-            return now
-        return now if progress >= PROGRESS else started
+            raise BlockingIOError(errno.EAGAIN, "no progress")
+        return started, moved
 
     def _bound(self) -> None:
         """Before a call that may wait: let it wait no longer than the deadline allows."""

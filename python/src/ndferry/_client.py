@@ -263,6 +263,11 @@ class Client:
             ``off`` begins anew, and notes nothing.
         streams, retries, deadline, options
             As in `put`, but for `id`, which is noted.
+
+        Returns
+        -------
+        Receipt
+            As of `put`.
         """
         _sharing.check(streams)
         begun = _putfile.Begun(self._addr, name, path, options, resume)
@@ -392,7 +397,18 @@ class Client:
         return stat
 
     def stat(self, name: str, *, retries: int | None = None, deadline: float | None = None) -> Stat:
-        """Describe an array without reading it."""
+        """Describe an array without reading it.
+
+        Returns
+        -------
+        Stat
+            What it is, and what was stored.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
         _messages.check_name(name)
         return self._call(lambda session: session.stat(name), deadline, retries)
 
@@ -401,6 +417,16 @@ class Client:
 
         Only the chunks that a key touches travel, each checked against the checksum that was stored. Reading retries as
         the client does.
+
+        Returns
+        -------
+        RemoteArray
+            It reads through this client, and what was stored when it was opened: `ConflictError` once that is replaced.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
         """
         _messages.check_name(name)
         stat, layout = self._call(lambda session: session.describe(name), deadline, retries)

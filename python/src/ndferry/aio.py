@@ -156,10 +156,9 @@ class Client:
 
     async def ping(self, *, deadline: float | None = None) -> float:
         """Seconds to the server and back."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.monotonic()  # the clock of uvloop counts milliseconds
         await self._run(Session.ping, end_of(deadline))
-        return loop.time() - started
+        return time.monotonic() - started
 
     @takes_options
     async def put(
