@@ -4,34 +4,59 @@ import (
 	"crypto/sha256"
 	"runtime"
 	"sync"
+
+	"ndferry/array"
 )
 
 // besides is the size from which on a cell is hashed on a goroutine of its own.
 const besides = 128 << 10
 
-// hasher makes the leaves of cells while they are being sent. The sender runs at most as many cells ahead as the ring has places. Its
-// methods belong to the sending goroutine.
+// hasher makes the leaves of cells while they are being sent, on as many goroutines as leave the sender a processor; when all are sent the
+// sender helps. It runs at most as many cells ahead as the ring has places. Its methods belong to the sending goroutine.
 type hasher struct {
-	u    *upload
-	ring []*hashing
-	next int // place of the next cell
+	u       *upload
+	ring    []*hashing
+	next    int           // place of the next cell
+	waiting chan *hashing // to be hashed, in order; closed when no more come
+	drained bool
 }
 
 // hashing is one cell that is being hashed.
 type hashing struct {
 	cell int
+	data []byte
 	buf  []byte // memory for a cell of a source that has none
 	leaf [32]byte
 	done chan struct{} // capacity 1
 	busy bool
 }
 
+// hashAhead bounds what is sent and not hashed yet of an array whose cells lie in memory as they are sent.
+const hashAhead = 32 << 20
+
 func newHasher(u *upload) *hasher {
-	h := &hasher{u: u, ring: make([]*hashing, min(runtime.GOMAXPROCS(0)+1, max(u.grid.Len(), 1)))}
+	workers := max(runtime.GOMAXPROCS(0)-1, 1)
+	places := workers + 2
+	if a, ok := u.src.(*Array); ok && u.grid.Len() > 0 && a.inPlace(u.grid, 0) {
+		places = max(places, hashAhead/u.size)
+	}
+	h := &hasher{u: u, ring: make([]*hashing, min(places, max(u.grid.Len(), 1)))}
 	for i := range h.ring {
 		h.ring[i] = &hashing{done: make(chan struct{}, 1)}
 	}
+	h.waiting = make(chan *hashing, len(h.ring))
+	for range min(workers, len(h.ring)) {
+		go h.work()
+	}
 	return h
+}
+
+// work hashes what waits until no more comes. Several goroutines may do so.
+func (h *hasher) work() {
+	for p := range h.waiting {
+		p.leaf = array.Leaf(p.data)
+		p.done <- struct{}{}
+	}
 }
 
 // read returns cell i, which stays as it is until as many more were read as the ring has places, and begins to hash it.
@@ -52,11 +77,8 @@ func (h *hasher) read(i int) ([]byte, error) {
 		data = p.buf
 	}
 	if h.u.unhashed(i) {
-		p.cell, p.busy = i, true
-		go func() {
-			p.leaf = sha256.Sum256(data)
-			p.done <- struct{}{}
-		}()
+		p.cell, p.data, p.busy = i, data, true
+		h.waiting <- p
 	}
 	return data, nil
 }
@@ -70,8 +92,14 @@ func (h *hasher) finish(p *hashing) {
 	}
 }
 
-// drain waits for all.
+// drain waits for all, and hashes meanwhile. Nothing is read any more.
 func (h *hasher) drain() {
+	if h.drained {
+		return
+	}
+	h.drained = true
+	close(h.waiting)
+	h.work()
 	for _, p := range h.ring {
 		h.finish(p)
 	}
@@ -91,7 +119,7 @@ func (a *arrived) hash(leaf *[32]byte, memory []byte) {
 	}
 	a.places <- struct{}{}
 	a.running.Go(func() {
-		*leaf = sha256.Sum256(memory)
+		*leaf = array.Leaf(memory)
 		<-a.places
 	})
 }

@@ -2,11 +2,12 @@ package session
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"runtime"
 
+	"ndferry/array"
 	"ndferry/store"
+	"ndferry/wire"
 	"ndferry/wire/codec"
 )
 
@@ -30,7 +31,7 @@ func (e *Executor) Parallel(op *Operation) bool {
 		return false
 	}
 	u := e.upload(op.Stream)
-	return u != nil && u.compressed
+	return u != nil && (u.compressed || u.sha256 && len(op.Data) > wire.Piece)
 }
 
 // inspect checks a cell as it was sent, and sets its leaf.
@@ -72,7 +73,7 @@ func (u *upload) inspect(op *Operation, raw []byte) error {
 		return suspect{fmt.Errorf("cell %d: the padding over the edge of the array is not zero: %w", op.Cell.Index, store.ErrInvalid)}
 	}
 	if u.sha256 {
-		op.Cell.Leaf = sha256.Sum256(raw)
+		op.Cell.Leaf = array.Leaf(raw)
 	}
 	return nil
 }

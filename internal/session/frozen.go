@@ -159,7 +159,7 @@ func (s *Session) pending(stream uint32, job Job) []Operation {
 	var list []Operation
 	for _, op := range s.ops {
 		if op.Stream == stream && op.Job == job {
-			list = append(list, op)
+			list = append(list, *op)
 		}
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].ID < list[j].ID })

@@ -77,7 +77,9 @@ type Session struct {
 	puts     map[uint32]*put
 	gets     map[uint32]*get
 	calls    map[uint32]*call
-	ops      map[uint64]Operation // submitted and not done
+	asked    lastGet
+	ops      map[uint64]*Operation // submitted and not done
+	spare    *Operation            // memory for the next
 	nextOp   uint64
 	repeats  int             // of ops, those that are Repeat
 	tokens   map[uint64]sent // sent cells whose memory is still lent to the driver
@@ -117,7 +119,7 @@ func newSession(cfg Config, mem Memory) *Session {
 		cfg: cfg, mem: mem, told: cfg.Now(),
 		window: pace.New(pace.Config{First: cfg.Window, Most: cfg.Window, Link: cfg.Link, Now: cfg.Now}),
 		puts:   map[uint32]*put{}, gets: map[uint32]*get{}, calls: map[uint32]*call{},
-		ops: map[uint64]Operation{}, tokens: map[uint64]sent{},
+		ops: map[uint64]*Operation{}, tokens: map[uint64]sent{},
 	}
 }
 
@@ -311,12 +313,15 @@ func (s *Session) onHello(b []byte) error {
 
 // OnDone takes the result of the submitted operation id.
 func (s *Session) OnDone(id uint64, r Result) {
-	op, ok := s.ops[id]
+	pending, ok := s.ops[id]
 	if !ok {
 		panic(fmt.Sprintf("session: result of operation %d, which is not pending", id))
 	}
+	op := *pending
 	if !(op.Job == Verify && r.More) {
 		delete(s.ops, id)
+		*pending = Operation{}
+		s.spare = pending
 	}
 	switch op.Job {
 	case Begin, Write, Repeat, Commit, Release, Discard, Join, Leave, Gather:
@@ -346,7 +351,13 @@ func (s *Session) OnSent(token uint64) {
 func (s *Session) submit(op Operation) {
 	s.nextOp++
 	op.ID = s.nextOp
-	s.ops[op.ID] = op
+	p := s.spare
+	if p == nil {
+		p = new(Operation)
+	}
+	s.spare = nil
+	*p = op
+	s.ops[op.ID] = p
 	s.push(Action{Do: Submit, Op: op, Stream: op.Stream})
 }
 

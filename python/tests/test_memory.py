@@ -51,6 +51,7 @@ def test_no_more_is_kept_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sum(len(memory) for _, memory in _memory._kept) <= 3 * SIZE + 12
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_leaves_it_to_the_parent() -> None:
     array = _memory.empty(SIZE)
     pid = os.fork()
