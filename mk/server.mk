@@ -2,6 +2,7 @@
 
 SERVER_STORE ?= mem:
 NDSERVE := bin/ndbench serve -store $(SERVER_STORE)
+ABORTS ?= 1000000
 BULK := -bulk 8 -bytes 33554432 -seconds 2.5 -list
 
 .PHONY: bench-server bench-server-crowds bench-server-resets bench-server-aborts bench-server-ping bench-server-detach bench-server-slow bench-server-long bench-server-tools
@@ -29,10 +30,9 @@ bench-server-resets: bench-server-tools ## eight transfers beside clients that r
 	$(CROWDS) "-aborts 8 -abort-rate 6600,-aborts 8 -abort-rate 6600 -aborts-elsewhere"
 	$(CROWDS) "-aborts 8,-aborts 8 -abort-hold 5000"
 
-bench-server-aborts: bench-server-tools ## eight transfers alone, beside 1,000,000 connections that are reset, and alone; three minutes
-	sh -ec 'bin/ndferry serve --store $(SERVER_STORE) --listen tcp://127.0.0.1:20597 --workers 0 >/dev/null & s=$$!; trap "kill $$s" EXIT; sleep 1; \
-	for x in "-seconds 5" "-seconds 2 -aborts 8 -abort-total 1000000 -limit 5m" "-seconds 5"; do \
-	bin/ndload -addr tcp://127.0.0.1:20597 -bulk 8 -bytes 33554432 -list $$x; echo; grep VmHWM /proc/$$s/status; done'
+bench-server-aborts: bench-server-tools ## eight transfers alone, beside 1,000,000 connections that are reset, and alone, with descriptors and memory; three to five minutes
+	sh -ec 'bin/ndferry serve --store $(SERVER_STORE) --listen tcp://127.0.0.1:20597 --workers 0 --buffers 2GiB >/dev/null & s=$$!; trap "kill $$s" EXIT; sleep 1; \
+	bin/ndload -addr tcp://127.0.0.1:20597 -bulk 8 -bytes 33554432 -list -alone 10 -seconds 10 -aborts 8 -abort-total $(ABORTS) -limit 10m; echo'
 
 bench-server-ping: bench-server-tools ## PING on a connection that is never idle, in times of a cell; then with what the kernel queues bounded to 1 MiB, which takes root
 	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 1" || exit 1; done; done

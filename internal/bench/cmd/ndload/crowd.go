@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,8 @@ import (
 
 // crowd is the connections that transfer nothing.
 type crowd struct {
+	ctx              context.Context // ends when it leaves
+	cancel           context.CancelFunc
 	network, address string
 	abortNetwork     string // where connections are reset
 	abortAddress     string
@@ -27,12 +30,14 @@ type crowd struct {
 	mu               sync.Mutex
 	conns            []net.Conn // guarded by mu
 	over             bool       // guarded by mu; leave has closed conns
+	left             bool
 	ended            []net.Conn // half-open
 }
 
 // gather connects the idle and the slow, and starts those that come again and again.
 func (l *load) gather(network, address string) (*crowd, error) {
-	c := &crowd{network: network, address: address, abortNetwork: network, abortAddress: address}
+	ctx, cancel := context.WithCancel(l.ctx)
+	c := &crowd{ctx: ctx, cancel: cancel, network: network, address: address, abortNetwork: network, abortAddress: address}
 	if l.away {
 		if err := c.startBare(); err != nil {
 			return nil, err
@@ -42,7 +47,7 @@ func (l *load) gather(network, address string) (*crowd, error) {
 		return nil, err
 	}
 	if slow := c.conns[l.idle:]; len(slow) > 0 {
-		c.tasks.Go(func() { c.trickle(l, slow) })
+		c.tasks.Go(func() { c.trickle(slow) })
 	}
 	if l.aborts > 0 {
 		var err error
@@ -51,7 +56,7 @@ func (l *load) gather(network, address string) (*crowd, error) {
 		}
 	}
 	for range l.silent {
-		c.tasks.Go(func() { c.say(l) })
+		c.tasks.Go(func() { c.say() })
 	}
 	return c, nil
 }
@@ -107,9 +112,9 @@ func (c *crowd) greet() (net.Conn, error) {
 }
 
 // trickle sends a byte a second of a request; who is thrown out comes again.
-func (c *crowd) trickle(l *load, slow []net.Conn) {
+func (c *crowd) trickle(slow []net.Conn) {
 	frame := wire.AppendFrame(nil, wire.Header{Kind: wire.Put, Flags: wire.Critical, Stream: 1}, make([]byte, 60<<10))
-	for i := 0; l.ctx.Err() == nil; i++ {
+	for i := 0; c.ctx.Err() == nil; i++ {
 		for k, nc := range slow {
 			if _, err := nc.Write(frame[i : i+1]); err != nil {
 				nc.Close()
@@ -118,7 +123,7 @@ func (c *crowd) trickle(l *load, slow []net.Conn) {
 				}
 			}
 		}
-		wait(l.ctx, time.Second)
+		wait(c.ctx, time.Second)
 	}
 }
 
@@ -158,11 +163,11 @@ func acceptAndClose() error {
 }
 
 // say holds a connection open until it is thrown out.
-func (c *crowd) say(l *load) {
-	for l.ctx.Err() == nil {
+func (c *crowd) say() {
+	for c.ctx.Err() == nil {
 		nc, err := net.Dial(c.network, c.address)
 		if err != nil {
-			wait(l.ctx, 10*time.Millisecond)
+			wait(c.ctx, 10*time.Millisecond)
 			continue
 		}
 		c.mu.Lock()
@@ -179,8 +184,13 @@ func (c *crowd) say(l *load) {
 	}
 }
 
-// leave closes all and notes how many there were.
+// leave closes all, once, and notes how many there were.
 func (c *crowd) leave(l *load) {
+	if c.left {
+		return
+	}
+	c.left = true
+	c.cancel()
 	if c.resets != nil {
 		n, cpu := c.resets.end()
 		l.figures["aborts"], l.figures["aborts_cpu_s"] = float64(n), cpu.Seconds()

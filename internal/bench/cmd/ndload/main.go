@@ -42,13 +42,14 @@ type load struct {
 	pinging bool
 	cell    int
 	seconds float64
+	alone   float64
 	limit   time.Duration
 
 	ctx      context.Context
-	counting atomic.Bool
+	counting atomic.Bool // of latencies, and of what -ping moves
 	mu       sync.Mutex
 	figures  map[string]float64 // guarded by mu
-	moved    []int64            // by bulk client, owned by it until the end
+	moved    []atomic.Int64     // bytes by bulk client
 	took     atomic.Int64       // ns of counting
 	phase    atomic.Value       // string; what is being done
 	failed   func(error)        // any goroutine
@@ -81,13 +82,14 @@ func main() {
 	flag.IntVar(&l.cell, "cell", 4<<20, "bytes of a cell of -ping")
 	flag.DurationVar(&l.limit, "limit", 0, "give up after so long; 0 is a minute more than it should take, with 1,000 resets a second")
 	flag.Float64Var(&l.seconds, "seconds", 5, "length, after all have connected; the first fifth is not counted")
+	flag.Float64Var(&l.alone, "alone", 0, "seconds in which the bulk clients are measured without the others, before and after")
 	flag.Parse()
 	if l.bare {
 		fmt.Fprintln(os.Stderr, "ndload:", acceptAndClose())
 		os.Exit(1)
 	}
 	if l.limit == 0 {
-		l.limit = time.Minute + time.Duration((1.2*l.seconds+float64(l.total)/1000)*float64(time.Second))
+		l.limit = time.Minute + time.Duration((1.2*l.seconds+2.4*l.alone+float64(l.total)/1000)*float64(time.Second))
 	}
 	l.doing("starting")
 	time.AfterFunc(l.limit, func() {
@@ -111,16 +113,12 @@ func (l *load) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.ctx = ctx
 	defer cancel()
-	server := serverOf(l.addr)
+	server := l.watched()
 	l.doing("storing the arrays")
 	if err := l.prepare(); err != nil {
 		return err
 	}
 	before := server.quiet()
-	crowd, err := l.gather(a.Network, a.Address)
-	if err != nil {
-		return err
-	}
 	var wg sync.WaitGroup
 	failed := make(chan error, 1)
 	l.failed = func(err error) {
@@ -137,34 +135,47 @@ func (l *load) run() error {
 			}
 		})
 	}
-	l.moved = make([]int64, max(l.bulk, 1))
-	for i := range l.bulk {
-		start(func() error { return l.transfer(i) })
+	l.moved = make([]atomic.Int64, max(l.bulk, 1))
+	bulk := func() {
+		for i := range l.bulk {
+			start(func() error { return l.transfer(i) })
+		}
 	}
-	if l.asker {
-		start(l.ask)
+	if l.alone > 0 {
+		bulk()
+		l.measureAlone("before")
 	}
-	if l.list {
-		start(l.askElsewhere)
+	crowd, err := l.gather(a.Network, a.Address)
+	if err != nil {
+		return err
 	}
-	if l.small {
-		start(l.tiny)
+	if l.alone == 0 {
+		bulk()
 	}
-	if l.pinging {
-		start(func() error { return l.saturate(a.Network, a.Address) })
+	for _, c := range []struct {
+		is  bool
+		run func() error
+	}{{l.asker, l.ask}, {l.list, l.askElsewhere}, {l.small, l.tiny}, {l.pinging, func() error { return l.saturate(a.Network, a.Address) }}} {
+		if c.is {
+			start(c.run)
+		}
 	}
-	length := time.Duration(l.seconds * float64(time.Second))
-	wait(ctx, length/5)
+	wait(ctx, l.length()/5)
 	l.counting.Store(true)
-	began := time.Now()
-	wait(ctx, length)
-	for ctx.Err() == nil && crowd.resets != nil && crowd.resets.count.Load() < l.total {
-		l.doing("%d of %d connections were reset", crowd.resets.count.Load(), l.total)
-		wait(ctx, 10*time.Millisecond)
-	}
+	moved := l.measure(func() {
+		wait(ctx, l.length())
+		for ctx.Err() == nil && crowd.resets != nil && crowd.resets.count.Load() < l.total {
+			l.doing("%d of %d connections were reset", crowd.resets.count.Load(), l.total)
+			wait(ctx, 10*time.Millisecond)
+		}
+	})
 	l.counting.Store(false)
-	l.took.Store(int64(time.Since(began)))
-	took := time.Duration(l.took.Load()).Seconds()
+	l.took.Store(int64(moved.took))
+	if l.alone > 0 {
+		l.doing("the crowd leaves")
+		crowd.leave(l)
+		l.measureAlone("after")
+	}
 	cancel()
 	l.doing("the transfers end")
 	wg.Wait()
@@ -175,33 +186,40 @@ func (l *load) run() error {
 		return err
 	default:
 	}
-	l.sum(took)
-	l.figures["counted_s"] = took
-	if before > 0 {
-		l.doing("the server gives descriptors back")
-		l.figures["files_left"] = float64(server.settled(before) - before)
+	if l.pinging { // which counts for itself
+		moved.bytes = []int64{l.moved[0].Load()}
 	}
+	l.sum(moved)
+	l.count(server, before)
 	return json.MarshalWrite(os.Stdout, l.figures, json.Deterministic(true))
+}
+
+// count notes what the server still has, and had.
+func (l *load) count(s server, before int) {
+	if before == 0 {
+		return
+	}
+	l.doing("the server gives descriptors back")
+	after := s.settled(before)
+	l.figures["files_before"], l.figures["files_after"], l.figures["files_left"] = float64(before), float64(after), float64(after-before)
+	l.figures["server_peak_rss_MiB"] = s.peak()
+}
+
+func (l *load) length() time.Duration { return time.Duration(l.seconds * float64(time.Second)) }
+
+// watched is the server whose descriptors are counted. The process of -list does not count: those of the crowd beside it would not go before the
+// crowd does, which waits for this process.
+func (l *load) watched() server {
+	if l.asker {
+		return ""
+	}
+	return serverOf(l.addr)
 }
 
 func wait(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
-	}
-}
-
-// sum adds the bulk clients up: MB/s and Jain's index of fairness.
-func (l *load) sum(took float64) {
-	var sum, squares float64
-	for _, n := range l.moved {
-		sum += float64(n)
-		squares += float64(n) * float64(n)
-	}
-	if sum > 0 {
-		l.figures["goodput_MBps"] = sum / took / 1e6
-		l.figures["jain"] = sum * sum / (float64(len(l.moved)) * squares)
-		l.figures["moved_bytes"] = sum
 	}
 }
 
@@ -212,16 +230,13 @@ func (l *load) dial() (*client.Client, error) {
 // counted counts cells as they are sent or arrive, so that a slow transfer counts before its end.
 type counted struct {
 	client.Array
-	l *load
-	n *int64
+	n *atomic.Int64
 }
 
 // Cell implements client.Source.
 func (c *counted) Cell(g array.Grid, i int, buf []byte) ([]byte, error) {
 	p, err := c.Array.Cell(g, i, buf)
-	if c.l.counting.Load() {
-		*c.n += int64(len(p))
-	}
+	c.n.Add(int64(len(p)))
 	return p, err
 }
 
@@ -268,14 +283,12 @@ func (l *load) transfer(i int) error {
 	}
 	defer c.Close()
 	a, name := l.array(l.bytes), bulkName(i)
-	source := &counted{a, l, &l.moved[i]}
+	source := &counted{a, &l.moved[i]}
 	for l.ctx.Err() == nil {
 		if l.op == "get" {
 			before := int64(0)
 			progress := func(done, _ int64) {
-				if l.counting.Load() {
-					l.moved[i] += done - before
-				}
+				l.moved[i].Add(done - before)
 				before = done
 			}
 			if _, err := c.Get(l.ctx, name, client.GetOptions{Into: a.Data, Progress: progress}); err != nil {

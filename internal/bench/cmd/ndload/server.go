@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,4 +64,13 @@ func (s server) settled(before int) int {
 			return n
 		}
 	}
+}
+
+// peak is the most memory that the server had, in MiB.
+func (s server) peak() float64 {
+	text, _ := os.ReadFile(filepath.Join(string(s), "status"))
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	kib := 0.0
+	_, _ = fmt.Sscan(rest, &kib)
+	return kib / 1024
 }
