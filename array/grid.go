@@ -43,11 +43,15 @@ func NewGrid(shape, cell Shape, order Order) (Grid, error) {
 	if err != nil {
 		return Grid{}, err
 	}
-	g := Grid{
-		shape: slices.Clone(shape), cell: slices.Clone(cell), order: order.resolved(len(shape)),
-		counts: make(Shape, len(shape)), elements: elements, cellElems: cellElems,
-	}
-	padded := make(Shape, len(shape))
+	// One piece of memory for all: a PUT of some KiB notices.
+	n := len(shape)
+	memory := make([]int, 5*n)
+	list := func(k int) []int { return memory[k*n : (k+1)*n : (k+1)*n] }
+	g := Grid{shape: list(0), cell: list(1), order: list(2), counts: list(3), elements: elements, cellElems: cellElems}
+	copy(g.shape, shape)
+	copy(g.cell, cell)
+	order.resolve(g.order)
+	padded := Shape(list(4))
 	for axis, n := range shape {
 		g.counts[axis] = ceilDiv(n, cell[axis])
 		if g.counts[axis] > MaxBytes/cell[axis] {

@@ -76,8 +76,18 @@ func (o Order) IsF() bool {
 
 // resolved returns the permutation that o stands for.
 func (o Order) resolved(ndim int) Order {
-	if o == nil {
-		return COrder(ndim)
+	full := make(Order, ndim)
+	o.resolve(full)
+	return full
+}
+
+// resolve writes o to full, C order for nil.
+func (o Order) resolve(full Order) {
+	if o != nil {
+		copy(full, o)
+		return
 	}
-	return slices.Clone(o)
+	for axis := range full {
+		full[axis] = axis
+	}
 }

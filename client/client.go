@@ -41,6 +41,7 @@ type Client struct {
 	out    []byte            // guarded by mu; small frames, written before anything else
 	peer   wire.HelloMessage // guarded by mu
 	credit uint64            // guarded by mu; raw bytes of cells that we may send
+	grants granting          // guarded by mu; raw bytes of cells that the server may send
 	stream uint32            // guarded by mu; the newest
 	ended  bool              // guarded by mu; FINISH or CANCEL, the last frame of a PUT, is in out or was written
 	buf    []byte            // guarded by mu; a cell that has no memory of its own
@@ -86,8 +87,8 @@ func Dial(ctx context.Context, addr string, cfg Config) (*Client, error) {
 
 // New opens the conversation on a connected stream, which it takes: it is closed with the client, and when New fails.
 func New(ctx context.Context, nc net.Conn, cfg Config) (*Client, error) {
-	c := &Client{cfg: cfg, nc: nc, rest: time.After, in: bufio.NewReaderSize(eagerly(nc), readAhead)}
-	err := c.call(ctx, "connect", "", func() error { return c.greet(wire.MaxCredit) })
+	c := &Client{cfg: cfg, nc: nc, rest: time.After, in: bufio.NewReaderSize(eagerly(nc), readAhead), grants: grantingOn(nc)}
+	err := c.call(ctx, "connect", "", func() error { return c.greet(c.grants.first()) })
 	if err != nil {
 		nc.Close()
 		return nil, err
@@ -340,6 +341,7 @@ func (c *Client) header() (wire.Header, error) {
 
 // body reads payload and trailer to p and checks them. aborted tells that the sender gave the frame up.
 func (c *Client) body(h wire.Header, p []byte) (crc uint32, aborted bool, err error) {
+	told := uint64(0) // of what the cell costs
 	for done := 0; done < len(p); {
 		piece := p[done:min(done+wire.Piece, len(p))]
 		if c.in.Buffered() < len(piece) {
@@ -350,6 +352,11 @@ func (c *Client) body(h wire.Header, p []byte) (crc uint32, aborted bool, err er
 		}
 		crc = wire.Update(crc, piece)
 		done += len(piece)
+		if h.Kind == wire.Chunk {
+			here := wire.Cost(h.Raw) * uint64(done) / uint64(len(p))
+			c.arrived(here - told)
+			told = here
+		}
 	}
 	var b [wire.TrailerSize]byte
 	if _, err := io.ReadFull(c.in, b[:]); err != nil {

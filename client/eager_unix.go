@@ -25,6 +25,7 @@ type eager struct {
 	raw    syscall.RawConn
 	missed uint // times for nothing in a row, at most maxSkips
 	skip   int  // waits that begin asleep
+	cedes  ceder
 }
 
 // eagerly is what reads nc best.
@@ -63,13 +64,18 @@ func (e *eager) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// ask looks again and again for a moment.
+// ask looks again and again for a moment, and lets the server run when it shares the processor.
 func (e *eager) ask(fd int, p []byte) (n int, err error) {
 	if e.skip > 0 {
 		e.skip--
 		return 0, unix.EAGAIN
 	}
-	for began := time.Now(); time.Since(began) < brief; {
+	began := time.Now()
+	for now := began; now.Sub(began) < brief; now = time.Now() {
+		if e.cedes.may(now) {
+			cede()
+			e.cedes.took(now, time.Now())
+		}
 		if n, err = receive(fd, p); err != unix.EAGAIN {
 			e.missed = 0
 			return n, err

@@ -243,6 +243,7 @@ func (d *download) wanted() [][2]uint64 {
 
 func (c *Client) cells(d *download, progress func(done, total int64)) error {
 	defer d.hashing.wait()
+	c.expect(d.size)
 	for {
 		h, b, err := c.next()
 		switch {

@@ -89,7 +89,7 @@ func (c *Client) reconnect(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("client: connect: %w", ErrClosed), fresh.nc.Close())
 	}
 	c.nc, c.in, c.out, c.peer, c.credit, c.stream = fresh.nc, fresh.in, fresh.out, fresh.peer, fresh.credit, fresh.stream
-	c.ended = false
+	c.grants, c.ended = fresh.grants, false
 	c.forms = nil // another server may want it otherwise
 	c.broken = nil
 	return nil

@@ -255,6 +255,7 @@ func (w *world) ShutdownWrite(fd int) unix.Errno {
 }
 
 func (w *world) Nap(time.Duration) {}
+func (w *world) Cede()             {}
 
 func (w *world) SockError(fd int) unix.Errno {
 	w.must(fd, "sockerror")

@@ -34,6 +34,9 @@ type kernel interface {
 	SockError(fd int) unix.Errno
 	// Nap sleeps for d, or not at all where nobody measured that it pays.
 	Nap(d time.Duration)
+	// Cede lets other threads have the processor, if any wait for it; nothing
+	// where nobody measured that it pays.
+	Cede()
 }
 
 // errnoOf turns the error of a wrapped call back into its number.

@@ -43,8 +43,9 @@ type Loop struct {
 	turnAt     int64   // when the turn began
 	bulkSpin   spinner // while a ReadInto is in progress
 	smallSpin  spinner // else
-	now        int64   // read once per event
-	cur        *Conn   // is being handled: will be settled
+	cedes      ceder
+	now        int64 // read once per event
+	cur        *Conn // is being handled: will be settled
 	dirty      []*Conn
 	again      []*Conn
 	starved    []*Conn

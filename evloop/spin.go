@@ -10,7 +10,7 @@ import "time"
 // between any two, for bulkTime in all, before it sleeps: a sender that is not
 // that fast leaves the processor free, more arrives for the next read, and
 // nobody need be woken. With Config.Spin the loop asks on for spinTime after
-// small messages too, unless other goroutines have work for it. A sender that
+// small messages too, ceding its processor, unless other goroutines have work for it. A sender that
 // is slower than that must not keep a processor busy: each spin that was for
 // nothing doubles how often the next are left out, of either kind by itself.
 const (
@@ -63,6 +63,9 @@ func (l *Loop) spin() (int, error) {
 	l.stats.Spins++
 	start := l.clock()
 	for try := 0; try < spinTries && !l.waking.Load(); try++ {
+		if l.sinks == 0 {
+			l.cede()
+		}
 		if n, err := l.p.Wait(l.ev, 0); n > 0 || err != nil {
 			s.ended(true)
 			return n, err

@@ -5,7 +5,7 @@ NDSERVE := bin/ndbench serve -store $(SERVER_STORE)
 ABORTS ?= 1000000
 BULK := -bulk 8 -bytes 33554432 -seconds 2.5 -list
 
-.PHONY: bench-server bench-server-crowds bench-server-resets bench-server-aborts bench-server-ping bench-server-detach bench-server-slow bench-server-tools
+.PHONY: bench-server bench-server-crowds bench-server-resets bench-server-aborts bench-server-ping bench-server-detach bench-server-slow bench-server-long bench-server-tools
 
 bench-server-tools: build
 	go build -o bin/ ./internal/bench/cmd/ndbench ./internal/bench/cmd/ndload
@@ -38,6 +38,9 @@ bench-server-ping: bench-server-tools ## PING on a connection that is never idle
 	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 1" || exit 1; done; done
 	unshare -n sh -ec 'ip link set lo up; echo "4096 131072 1048576" >/proc/sys/net/ipv4/tcp_rmem; echo "4096 16384 1048576" >/proc/sys/net/ipv4/tcp_wmem; \
 	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 1"; done; done'
+
+bench-server-long: ## a put and a get of 128 MiB between network namespaces, over 100 MB/s and 50 ms, which takes root
+	go test -tags gate ./internal/worker -run '^$$' -bench LongLink -benchtime 2x -count 5 -longlink-bytes 134217728 | grep MB/s
 
 bench-server-detach: ## payloads read on the loop beside payloads that leave it for a blocking reader
 	go test ./evloop -run '^$$' -bench Detach -benchtime 2x -count 4

@@ -36,7 +36,11 @@ func EncodeFrame(h Header, m any) []byte {
 	if m == nil {
 		return AppendFrame(nil, h, nil)
 	}
-	b := AppendMessage(make([]byte, HeaderSize, 1<<10), m)
+	room := 1 << 10 // a META of an array of a few axes
+	if _, ok := m.(ReceiptMessage); ok {
+		room = 512
+	}
+	b := AppendMessage(make([]byte, HeaderSize, room), m)
 	payload := b[HeaderSize:]
 	checkPayload(h.Kind, len(payload))
 	h.Length = uint32(len(payload))
@@ -63,11 +67,24 @@ func (o object) member(name string) object {
 func (o object) text(name, value string) object { return quote(o.member(name), value) }
 
 func quote(dst []byte, text string) []byte {
+	if plain(text) {
+		return append(append(append(dst, '"'), text...), '"')
+	}
 	dst, err := jsontext.AppendQuote(dst, text)
 	if err != nil {
 		panic("wire: encode: " + err.Error())
 	}
 	return dst
+}
+
+// plain tells that text is in JSON what it is between quotation marks.
+func plain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // some is text, unless it is empty.

@@ -16,7 +16,7 @@ import (
 // TestAppendIsMarshal compares what is written by hand with what the JSON package makes of the same struct, with every member
 // empty and set.
 func TestAppendIsMarshal(t *testing.T) {
-	texts := []string{"", "a", "crc32c", "quote \" back \\ line\n tab\t \x00 \x7f é 日本 🚢 \u2028 <&>"}
+	texts := []string{"", "a", "crc32c", "<&> a/b~", "\x1f", "\x7f", "quote \" back \\ line\n tab\t \x00 \x7f é 日本 🚢 \u2028 <&>"}
 	times := []time.Time{{}, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), time.Date(2026, 11, 27, 23, 59, 59, 123456789, time.UTC), time.Date(2026, 1, 2, 3, 4, 5, 120000000, time.UTC)}
 	const seed = 1
 	r := rand.New(rand.NewPCG(seed, 0))

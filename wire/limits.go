@@ -1,5 +1,7 @@
 package wire
 
+import "time"
+
 // Limits of version 1, spec/WIRE.md §8. Everything that a peer can make large is here.
 const (
 	MaxControl    = 64 << 10           // payload of a control frame
@@ -22,12 +24,19 @@ const (
 	MaxCredit     = uint64(1) << 62    // outstanding raw bytes; as the credit of HELLO: no bound but the stream's
 	MinCost       = 4 << 10            // credit that a cell costs at least
 	MinCredit     = 16 << 20           // the first credit lets one cell of any size in
+	FirstCredit   = 32 << 20           // of our HELLO, and what a server grants at most
+	MostCredit    = 1 << 30            // what a client grants at most, which only a link that holds half of it can use
+	CreditStep    = 4 << 20            // what is worth a CREDIT while nobody knows the link or the cells
+	CreditAhead   = 2 << 20            // what a sender may have besides one cell at least
 	AliasSize     = 8                  // payload of ALIAS
 	MaxBad        = 100                // problems that a REPORT names
 	MaxDamages    = 8                  // times that one cell is asked for again
 	MaxAwaited    = 4096               // cells of a PUT that came damaged and did not come again yet
 	MaxAsked      = 64                 // of them, RESENDs that were not answered yet: a sender may not read while it sends
 )
+
+// PaceInterval is the shortest time over which a receiver measures how fast cells come.
+const PaceInterval = 5 * time.Millisecond
 
 // MaxPayload is the largest payload of a frame of kind k, in bytes.
 func MaxPayload(k Kind) uint32 {

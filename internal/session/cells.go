@@ -57,7 +57,8 @@ func (c *cells) refuses(h wire.Header) *wire.Failure {
 		f = wire.Failf(wire.CodeInvalid, "cell %d came twice", h.Index)
 	}
 	if f != nil {
-		f.Cell = &h.Index
+		cell := h.Index
+		f.Cell = &cell
 	}
 	return f
 }

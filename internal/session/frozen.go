@@ -159,7 +159,7 @@ func (s *Session) pending(stream uint32, job Job) []Operation {
 	var list []Operation
 	for _, op := range s.ops {
 		if op.Stream == stream && op.Job == job {
-			list = append(list, op)
+			list = append(list, *op)
 		}
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].ID < list[j].ID })
@@ -198,6 +198,7 @@ func Import(cfg Config, mem Memory, now time.Time, blob []byte) (*Session, error
 		s.calls[fc.Stream] = &call{kind: fc.Kind, name: fc.Name, query: fc.Query}
 		s.submit(Operation{Job: jobs[fc.Kind], Stream: fc.Stream, Name: fc.Name, Query: &fc.Query})
 	}
+	s.give()
 	return s, nil
 }
 

@@ -16,32 +16,34 @@ import (
 
 // watch begins to look after the PUTs.
 func (s *Session) watch() {
-	if s.watched {
+	if !s.lookAt.IsZero() {
 		return
 	}
-	s.watched, s.told = true, s.cfg.Now()
-	s.push(Action{Do: Arm, At: s.told.Add(grantPause)})
+	s.told = s.cfg.Now()
+	s.lookAt = s.told.Add(grantPause)
+	s.rearm()
 }
 
 // look tells the peer that we live, if it is due.
 func (s *Session) look(now time.Time) {
-	if s.watched = len(s.puts) > 0; !s.watched {
+	s.lookAt = time.Time{}
+	if len(s.puts) == 0 {
 		return
 	}
-	next := s.told.Add(grantPause)
-	if waits := len(s.ops) > 0 || s.holding; !next.After(now) {
-		if waits {
-			s.live(now)
-		}
-		next = now.Add(grantPause)
+	if due := s.told.Add(grantPause); due.After(now) {
+		s.lookAt = due
+		return
 	}
-	s.push(Action{Do: Arm, At: next})
+	if len(s.ops) > 0 || s.holding {
+		s.live(now)
+	}
+	s.lookAt = now.Add(grantPause)
 }
 
 // live says that we do.
 func (s *Session) live(now time.Time) {
 	if s.owed > 0 {
-		s.grantNow(now)
+		s.tell(s.owed)
 		return
 	}
 	s.told = now

@@ -1,10 +1,12 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
+	"ndferry/array"
 	"ndferry/store"
 	"ndferry/wire"
 )
@@ -67,35 +69,50 @@ func (s *Session) begin(stream uint32, p *put) {
 	s.submit(Operation{Job: job, Stream: stream, Spec: &p.spec})
 }
 
-// newPut reads the message of a PUT and checks all that needs no store.
-func newPut(b []byte) (*put, error) {
+// announced is what a PUT says.
+type announced struct {
+	spec store.Spec
+	grid array.Grid
+	size int // raw bytes of a cell
+	join bool
+}
+
+// readPut reads the message of a PUT and checks all that needs no store.
+func readPut(b []byte) (a announced, err error) {
 	var m wire.PutMessage
 	if err := wire.Decode(b, &m); err != nil {
-		return nil, err
+		return a, err
 	}
-	spec, err := SpecOf(&m)
-	if err != nil {
-		return nil, err
+	a.join = m.Join
+	if a.spec, err = SpecOf(&m); err != nil {
+		return a, err
 	}
-	grid, err := spec.Meta.Grid()
-	if err != nil {
-		return nil, wire.NewFailure(wire.CodeInvalid, err.Error())
+	if a.grid, err = a.spec.Meta.Grid(); err != nil {
+		return a, wire.NewFailure(wire.CodeInvalid, err.Error())
 	}
-	size, err := spec.Meta.CellBytes()
-	if err != nil {
-		return nil, wire.NewFailure(wire.CodeInvalid, err.Error())
+	if a.size, err = a.spec.Meta.CellBytes(); err != nil {
+		return a, wire.NewFailure(wire.CodeInvalid, err.Error())
 	}
-	switch n := grid.Len(); {
+	switch n := a.grid.Len(); {
 	case n > wire.MaxCells:
-		return nil, wire.Failf(wire.CodeLimit, "%d cells, at most %d are allowed; use larger chunks", n, uint64(wire.MaxCells))
+		return a, wire.Failf(wire.CodeLimit, "%d cells, at most %d are allowed; use larger chunks", n, uint64(wire.MaxCells))
 	case n > maxTracked:
-		return nil, wire.Failf(wire.CodeLimit, "%d cells in one transfer, this server tracks at most %d; use larger chunks", n, maxTracked)
+		return a, wire.Failf(wire.CodeLimit, "%d cells in one transfer, this server tracks at most %d; use larger chunks", n, maxTracked)
 	}
-	p := &put{message: append([]byte(nil), b...), spec: spec, resume: spec.Resume, join: m.Join}
+	return a, nil
+}
+
+// newPut is a PUT whose message is b.
+func newPut(b []byte) (*put, error) {
+	a, err := formsOfPuts.read(b)
+	if err != nil {
+		return nil, err
+	}
+	p := &put{message: bytes.Clone(b), spec: a.spec, resume: a.spec.Resume, join: a.join}
 	if p.join {
 		p.spec.Resume = false // its cells are the first connection's to keep
 	}
-	p.cells = newCells(grid, size, len(spec.Meta.Codecs) > 0, !p.join && spec.Digest == store.DigestSHA256)
+	p.cells = newCells(a.grid, a.size, len(a.spec.Meta.Codecs) > 0, !p.join && a.spec.Digest == store.DigestSHA256)
 	return p, nil
 }
 
@@ -162,6 +179,7 @@ func (s *Session) onChunk(h wire.Header) Payload {
 			s.told = s.cfg.Now()
 		}
 		s.outstanding += wire.Cost(h.Raw)
+		s.arrivals++
 		s.cell, s.lent = memory, lent
 		return Payload{Memory: memory}
 	}
@@ -172,12 +190,14 @@ func (s *Session) onChunk(h wire.Header) Payload {
 // skipChunk accounts for a chunk that is thrown away.
 func (s *Session) skipChunk(h wire.Header) {
 	s.outstanding += wire.Cost(h.Raw)
+	s.arrivals++
 	s.grant(h.Raw)
 }
 
 // onCell takes the payload of a CHUNK that lies in s.cell.
 func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	p := s.puts[h.Stream]
+	s.arrived(h.Raw)
 	if p == nil || p.state != open { // failed while it was read
 		s.dropCell()
 		s.grant(h.Raw)
@@ -207,6 +227,8 @@ func (s *Session) onCell(h wire.Header, crc, want uint32, status wire.Status) {
 	s.submit(Operation{Job: Write, Stream: h.Stream, Cell: store.Cell{Index: int(h.Index), CRC: crc}, Data: data, Raw: h.Raw, Lent: lent, Free: lent})
 	if lent {
 		s.grant(h.Raw) // the memory is the array's own, nothing has to become free
+	} else {
+		s.give() // what was owed before
 	}
 	s.came(h.Stream, p, int(h.Index))
 }

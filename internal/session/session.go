@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"ndferry/internal/pace"
 	"ndferry/wire"
 )
 
@@ -15,17 +16,18 @@ type Config struct {
 	Handshake time.Duration    // time to the peer's HELLO; default 5 s
 	Validate  string           // of compressed cells, for the Executor: ValidateFull (default) or ValidateHeader
 	Now       func() time.Time // default time.Now
+	Link      pace.Link        // to the peer; nil: not known, and the peer may always have Window
 
 	// Checkpoint, for the Executor, is how many bytes of a resumable PUT may be lost with the server: half are made durable as they come, and as
 	// much is under way at most; default 64 MiB.
 	Checkpoint int
 }
 
-// defaultWindow lets a cell of any size in while another is written, and keeps 16 MiB in hand while up to grantStep are owed.
+// defaultWindow lets a cell of any size in while another is written, and keeps 16 MiB in hand while up to wire.CreditStep are owed.
 const (
-	defaultWindow = 32 << 20
-	grantStep     = 4 << 20
-	grantPause    = 5 * time.Second
+	defaultWindow = wire.FirstCredit
+	grantPause    = 5 * time.Second // without a grant, after which progress is worth one
+	stuckAfter    = time.Second     // without a cell, after which nothing is withheld
 )
 
 func (c Config) withDefaults() Config {
@@ -75,7 +77,9 @@ type Session struct {
 	puts     map[uint32]*put
 	gets     map[uint32]*get
 	calls    map[uint32]*call
-	ops      map[uint64]Operation // submitted and not done
+	asked    lastGet
+	ops      map[uint64]*Operation // submitted and not done
+	spare    *Operation            // memory for the next
 	nextOp   uint64
 	repeats  int             // of ops, those that are Repeat
 	tokens   map[uint64]sent // sent cells whose memory is still lent to the driver
@@ -84,9 +88,15 @@ type Session struct {
 	outstanding uint64    // credit that the peer has used and that was not granted again
 	owed        uint64    // part of it whose memory is free
 	told        time.Time // of the last grant, or when the first cell came after all were done
-	watched     bool      // OnTick will come and look whether the peer waits for us: see life.go
-	holding     bool      // the last header was answered Wait
-	credit      uint64    // what we may still send
+	window      *pace.Window
+	arrivals    uint64 // cells that came or are coming
+	seen        uint64 // arrivals when stuckAt was set
+	holding     bool   // the last header was answered Wait
+	credit      uint64 // what we may still send
+
+	armed   time.Time // of the last Arm; zero: OnTick came
+	stuckAt time.Time // when withheld credit may be what the peer waits for, see grant.go; zero: none is withheld
+	lookAt  time.Time // when to look whether the peer waits for us, see life.go; zero: no PUT is open
 
 	header  wire.Header // the frame whose payload is being read
 	control []byte      // its memory, of a control frame
@@ -111,8 +121,9 @@ func newSession(cfg Config, mem Memory) *Session {
 	cfg = cfg.withDefaults()
 	return &Session{
 		cfg: cfg, mem: mem, told: cfg.Now(),
-		puts: map[uint32]*put{}, gets: map[uint32]*get{}, calls: map[uint32]*call{},
-		ops: map[uint64]Operation{}, tokens: map[uint64]sent{},
+		window: pace.New(pace.Config{First: cfg.Window, Most: cfg.Window, Link: cfg.Link, Now: cfg.Now}),
+		puts:   map[uint32]*put{}, gets: map[uint32]*get{}, calls: map[uint32]*call{},
+		ops: map[uint64]*Operation{}, tokens: map[uint64]sent{},
 	}
 }
 
@@ -146,9 +157,32 @@ func (s *Session) OnTick(now time.Time) {
 	case s.closed:
 	case !s.greeted:
 		s.refuse(wire.Failf(wire.CodeDeadline, "no HELLO within %v", s.cfg.Handshake))
-	case s.watched:
-		s.look(now)
+	default:
+		if now.Before(s.armed) { // by the driver's clock, not quite
+			now = s.armed
+		}
+		s.armed = time.Time{}
+		if !s.stuckAt.IsZero() && !s.stuckAt.After(now) {
+			s.unstick()
+		}
+		if !s.lookAt.IsZero() && !s.lookAt.After(now) {
+			s.look(now)
+		}
+		s.rearm()
 	}
+}
+
+// rearm asks for OnTick at the first of the times at which there is something to do.
+func (s *Session) rearm() {
+	at := s.lookAt
+	if at.IsZero() || !s.stuckAt.IsZero() && s.stuckAt.Before(at) {
+		at = s.stuckAt
+	}
+	if at.IsZero() || s.closed || !s.armed.IsZero() && !at.Before(s.armed) {
+		return
+	}
+	s.armed = at
+	s.push(Action{Do: Arm, At: at})
 }
 
 // OnHeader takes a header that wire.ParseHeader accepted and answers what to do with its payload. A frame without payload is
@@ -312,12 +346,15 @@ func (s *Session) onHello(b []byte) error {
 
 // OnDone takes the result of the submitted operation id.
 func (s *Session) OnDone(id uint64, r Result) {
-	op, ok := s.ops[id]
+	pending, ok := s.ops[id]
 	if !ok {
 		panic(fmt.Sprintf("session: result of operation %d, which is not pending", id))
 	}
+	op := *pending
 	if !(op.Job == Verify && r.More) {
 		delete(s.ops, id)
+		*pending = Operation{}
+		s.spare = pending
 	}
 	switch op.Job {
 	case Begin, Write, Repeat, Commit, Release, Discard, Join, Leave, Gather:
@@ -347,7 +384,13 @@ func (s *Session) OnSent(token uint64) {
 func (s *Session) submit(op Operation) {
 	s.nextOp++
 	op.ID = s.nextOp
-	s.ops[op.ID] = op
+	p := s.spare
+	if p == nil {
+		p = new(Operation)
+	}
+	s.spare = nil
+	*p = op
+	s.ops[op.ID] = p
 	s.push(Action{Do: Submit, Op: op, Stream: op.Stream})
 }
 
@@ -360,23 +403,6 @@ func (s *Session) onCredit(h wire.Header) Payload {
 		s.pump(stream, g)
 	}
 	return Payload{}
-}
-
-// grant gives back the credit of a cell of n raw bytes whose memory is free: when it is much, or when the peer has heard of no progress for
-// a while, so that it knows a slow store from a server that is gone.
-func (s *Session) grant(n uint32) {
-	s.owed += wire.Cost(n)
-	if s.closed || s.owed < grantStep && s.cfg.Now().Sub(s.told) < grantPause {
-		return
-	}
-	s.grantNow(s.cfg.Now())
-}
-
-func (s *Session) grantNow(now time.Time) {
-	s.send(wire.Header{Kind: wire.Credit, Index: s.owed}, nil)
-	s.outstanding -= s.owed
-	s.owed = 0
-	s.told = now
 }
 
 func (s *Session) onCancel(h wire.Header) Payload {
@@ -411,8 +437,11 @@ func (s *Session) Drain(force bool) {
 	s.drained()
 }
 
-// drained closes when the last operation of a draining session has ended.
+// drained closes when the last operation of a draining session has ended. Behind the last PUT nobody knows how large the next cells are.
 func (s *Session) drained() {
+	if len(s.puts) == 0 && s.owed > 0 {
+		s.give()
+	}
 	if s.draining && s.Idle() {
 		s.close(nil)
 	}

@@ -36,7 +36,7 @@ type namespace struct {
 	do  chan func()
 }
 
-func newNamespace(t *testing.T, address string) *namespace {
+func newNamespace(t testing.TB, address string) *namespace {
 	t.Helper()
 	n := &namespace{do: make(chan func())}
 	made := make(chan error)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ndferry/internal/handover"
+	"ndferry/internal/pace"
 	"ndferry/internal/session"
 	"ndferry/wire"
 )
@@ -55,7 +56,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.ex.Validate(s.cfg.Session.Validate)
 	c.ex.Checkpoint(s.cfg.Session.Checkpoint)
 	c.ex.Share(&s.owners, func() { nc.Close() })
-	c.ses = session.New(s.cfg.Session, c.ex, c.started)
+	c.ses = session.New(s.sessionOf(pace.LinkOf(nc)), c.ex, c.started)
 	return c
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ndferry/internal/handover"
+	"ndferry/internal/pace"
 	"ndferry/internal/session"
 	"ndferry/store"
 )
@@ -124,7 +125,7 @@ func newMoved(s *Server, nc net.Conn, m *handover.Meta) (*conn, error) {
 	c := newConn(s, nc)
 	c.in.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(m.Preread)), nc))
 	var err error
-	if c.ses, err = session.Import(s.cfg.Session, c.ex, c.started, m.State); err != nil {
+	if c.ses, err = session.Import(s.sessionOf(pace.LinkOf(nc)), c.ex, c.started, m.State); err != nil {
 		c.ex.Close()
 		return nil, fmt.Errorf("worker: a connection from another worker: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"ndferry/evloop"
 	"ndferry/internal/handover"
+	"ndferry/internal/pace"
 	"ndferry/internal/session"
 	"ndferry/wire"
 )
@@ -95,9 +96,10 @@ func newLoopConn(d *loopDriver, t *ticket) *loopConn {
 // Open implements evloop.Handler.
 func (lc *loopConn) Open(c *evloop.Conn) {
 	lc.c = c
+	cfg := lc.d.srv.sessionOf(func() (time.Duration, bool) { return pace.Delay(c.FD()) })
 	if len(lc.state) == 0 {
-		lc.ses = session.New(lc.d.srv.cfg.Session, lc.ex, time.Now())
-	} else if !lc.thaw() {
+		lc.ses = session.New(cfg, lc.ex, time.Now())
+	} else if !lc.thaw(cfg) {
 		return
 	}
 	if lc.draining {

@@ -85,9 +85,9 @@ func (lc *loopConn) goTo(d departure) error {
 }
 
 // thaw goes on with the session that another worker let go, and tells whether it can.
-func (lc *loopConn) thaw() bool {
+func (lc *loopConn) thaw(cfg session.Config) bool {
 	var err error
-	lc.ses, err = session.Import(lc.d.srv.cfg.Session, lc.ex, time.Now(), lc.state)
+	lc.ses, err = session.Import(cfg, lc.ex, time.Now(), lc.state)
 	lc.state = nil
 	if err != nil {
 		lc.d.srv.cfg.Log.Error("a connection from another worker", "err", err)

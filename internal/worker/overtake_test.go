@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"ndferry/array"
 	"ndferry/client"
+	"ndferry/internal/session"
 	"ndferry/store"
 	"ndferry/store/mem"
 	"ndferry/wire"
@@ -144,6 +146,69 @@ func pingAmongPuts(t *testing.T, driver string) {
 		default:
 			t.Fatalf("got %v %s, want RECEIPT", f.Kind, f.Payload)
 		}
+	}
+}
+
+// TestGateOutstanding puts eight arrays of cells of 4 MiB over a link of no delay: when the first credit is used up, the server lets its peer have no more
+// than two cells of credit, so that a PING waits for no more, and always one. Behind the last PUT any cell may come again.
+func TestGateOutstanding(t *testing.T) { eachDriver(t, outstanding) }
+
+func outstanding(t *testing.T, driver string) {
+	const streams, cell, cells = 8, 4 << 20, 3
+	var ticks atomic.Int64
+	begin := time.Now()
+	srv, _ := serve(t, mem.New(mem.Config{}), Config{Driver: driver, Session: session.Config{
+		Link: func() (time.Duration, bool) { return 0, true },
+		Now:  func() time.Time { return begin.Add(time.Duration(ticks.Add(1)) * time.Millisecond) },
+	}})
+	near, far := sockets(t)
+	srv.ServeConn(far)
+	p := newPeer(t, near)
+	credit, sent := uint64(wire.FirstCredit), uint64(0)
+	until := func(kind wire.Kind) {
+		for {
+			switch f := p.next(); f.Kind {
+			case kind:
+				return
+			case wire.Credit:
+				credit += f.Index
+			default:
+				t.Fatalf("got %v %s, want %v", f.Kind, f.Payload, kind)
+			}
+		}
+	}
+	meta := array.Meta{Shape: array.Shape{cells * cell}, DType: dtype(t, "|u1"), Cell: array.Shape{cell}, DimNames: array.DefaultDimNames("a", 1)}
+	text, err := meta.AppendWire(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := varied(cell)
+	for i := range uint32(streams) {
+		m := wire.PutMessage{Name: fmt.Sprint("a/", i), ID: wire.ID{byte(i) + 1}, Array: text, NumPy: []byte(`"|u1"`)}
+		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Put, Flags: wire.Critical, Stream: i + 1}, wire.Encode(m)))
+	}
+	for i := range uint64(cells) {
+		for stream := range uint32(streams) {
+			h := wire.Header{Kind: wire.Chunk, Flags: wire.Critical, Stream: stream + 1, Index: i, Raw: cell}
+			p.send(wire.AppendFrame(nil, h, data), wire.AppendFrame(nil, wire.Header{Kind: wire.Ping}, nil))
+			credit -= cell
+			sent += cell
+			until(wire.Pong) // all that was sent has arrived
+			if credit < cell || sent >= wire.FirstCredit && credit > 2*cell {
+				t.Fatalf("%d bytes of credit behind %d", credit, sent)
+			}
+		}
+	}
+	for i := range uint32(streams) {
+		p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Finish, Flags: wire.Critical, Stream: i + 1, Index: cells}, nil))
+	}
+	for range streams {
+		until(wire.Receipt)
+	}
+	p.send(wire.AppendFrame(nil, wire.Header{Kind: wire.Ping}, nil))
+	until(wire.Pong)
+	if credit < wire.FirstCredit-wire.CreditStep {
+		t.Errorf("%d bytes of credit behind the last PUT", credit)
 	}
 }
 

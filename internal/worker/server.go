@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ndferry/internal/pace"
 	"ndferry/internal/session"
 	"ndferry/store"
 )
@@ -101,6 +102,15 @@ func New(st store.Store, cfg Config) *Server {
 	s.admit = newAdmission(s.cfg.Conns, s.cfg.PerAddress)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
+}
+
+// sessionOf is what a session over the link is made with.
+func (s *Server) sessionOf(link pace.Link) session.Config {
+	c := s.cfg.Session
+	if c.Link == nil {
+		c.Link = link
+	}
+	return c
 }
 
 // ErrServerClosed is what Serve returns after Shutdown.

@@ -55,6 +55,7 @@ type Store struct {
 	receipts map[store.ID]store.Receipt // guarded by mu
 	age      []store.ID                 // guarded by mu: receipts, oldest first
 	pool     pool                       // guarded by mu
+	blocks   blocks                     // guarded by mu
 	tidier   *time.Timer                // guarded by mu: runs tidy while the pool keeps anything; nil when it does not
 }
 
@@ -191,7 +192,7 @@ func (s *Store) allocateLocked(a *memArray) error {
 		return nil
 	}
 	if size < smallest {
-		a.mem = make([]byte, size)
+		a.mem = s.blocks.take(int(size))
 		return nil
 	}
 	if a.region == nil {
@@ -223,8 +224,11 @@ func (s *Store) releaseLocked(a *memArray) {
 		return
 	}
 	s.used -= a.size
-	if a.region != nil {
+	switch {
+	case a.region != nil:
 		s.keepIdleLocked(a.region)
+	case a.mem != nil:
+		s.blocks.put(a.mem)
 	}
 	a.region, a.mem, a.parts = nil, nil, nil
 }

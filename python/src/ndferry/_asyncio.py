@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from ndferry._blocking import PROGRESS, behind, translate
 from ndferry._errors import ConnectionError
 from ndferry._frames import Operation, Receive, Send, Wait
+from ndferry._pace import delay
 from ndferry._wire import MIB, PIECE, Buffer
 
 T = TypeVar("T")
@@ -36,6 +37,10 @@ class Driver:
     def close(self) -> None:
         """Close the socket. Again is harmless."""
         self._sock.close()
+
+    def link(self) -> float | None:
+        """What `_pace.delay` says of the socket."""
+        return delay(self._sock)
 
     def interrupt(self) -> None:
         """From another task: let what waits in `run` fail."""

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from ndferry._errors import ConnectionError, Error, TimeoutError
 from ndferry._frames import Operation, Receive, Send, Wait
+from ndferry._pace import delay
 from ndferry._wire import KIB, PIECE, Buffer, Bytes
 
 T = TypeVar("T")
@@ -68,6 +69,10 @@ class Driver:
     def close(self) -> None:
         """Close the socket. Again is harmless."""
         self._sock.close()
+
+    def link(self) -> float | None:
+        """What `_pace.delay` says of the socket."""
+        return delay(self._sock)
 
     def interrupt(self) -> None:
         """From another thread: let a call that waits in `run` fail."""

@@ -105,7 +105,7 @@ class Client:
         self._addr = addr
         self._timeout = timeout
         self._retries = retries
-        self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr))
+        self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr), link=driver.link)
         self._lock = threading.Lock()
         self._spare = Spare()
         self._owner = 0  # the thread that holds _lock
@@ -502,7 +502,7 @@ class Client:
         left = None if end is None else max(end - time.monotonic(), 1e-3)
         bounds = [bound for bound in (left, self._timeout) if bound is not None]
         driver = Driver(_address.dial(self._addr, min(bounds, default=None)), self._timeout)
-        session = Session(_requests.SOFTWARE, local=self._session.local)
+        session = Session(_requests.SOFTWARE, local=self._session.local, link=driver.link)
         session.rate = self._session.rate
         try:
             driver.run(session.hello(), end)

@@ -7,6 +7,7 @@ from typing import Final
 from ndferry import _messages, _wire
 from ndferry._errors import CLOSING_CODES, ConnectionError, Error, ProtocolError, TimeoutError
 from ndferry._frames import Inbox, Operation, Send
+from ndferry._pace import Window
 from ndferry._wire import MIB, Header, Kind
 
 DRAIN_LIMIT: Final = 64 * MIB
@@ -22,6 +23,7 @@ class Conversation:
         self._patient = True  # a server may be busy with a disk
         self._inbox = inbox
         self._credit = 0
+        self._window: Window | None = None
         self._stream = 0
 
     def _begin(self) -> int:
@@ -91,6 +93,16 @@ class Conversation:
         self.idle = header.stream != 0 and error.code not in CLOSING_CODES
         return error
 
+    def _arrived(self, count: int) -> Operation[None]:
+        """So much credit that the server has used is here, of cells: grant what it is worth to grant (§6)."""
+        if self._window is not None and (more := self._window.arrived(count)):
+            yield Send([_wire.pack_header(Kind.CREDIT, 0, index=more)])
+
+    def _expect(self, cell_bytes: int) -> Operation[None]:
+        """Cells of so many bytes come next: see that one can."""
+        if self._window is not None and (more := self._window.expect(cell_bytes)):
+            yield Send([_wire.pack_header(Kind.CREDIT, 0, index=more)])
+
     def _request(self, frame: bytes) -> Operation[None]:
         try:
             yield Send([frame])
@@ -132,6 +144,8 @@ class Conversation:
                 continue
             drained += header.length
             yield from self._inbox.discard(header.length)
+            if header.kind == Kind.CHUNK:
+                yield from self._arrived(max(header.raw, _wire.MIN_COST))
             if header.kind in (Kind.DONE, Kind.RECEIPT):
                 self.idle = True
                 return

@@ -34,6 +34,7 @@ from ndferry._errors import (
     ProtocolError,
 )
 from ndferry._frames import Inbox, Operation, Outbox, Send
+from ndferry._pace import Link, Window
 from ndferry._pipeline import beside
 from ndferry._receipt import Damage, Entry, Receipt, Report, Stat
 from ndferry._receiving import Download, Progress
@@ -68,8 +69,12 @@ class Session(Sharing):
     decodes: ClassVar[tuple[str, ...]] = ("none", "blosc")
     """The chunk codecs that this side decodes."""
 
-    def __init__(self, software: str, inbox: Inbox | None = None, *, local: bool = True) -> None:
+    def __init__(
+        self, software: str, inbox: Inbox | None = None, *, local: bool = True, link: Link | None = None
+    ) -> None:
         super().__init__(inbox or Inbox())
+        if link is not None and link() is not None:
+            self._window = Window(link)
         self.local = local
         self.server = ""
         self.features: frozenset[str] = frozenset()
@@ -83,8 +88,9 @@ class Session(Sharing):
         """Open the connection (§2). Must be the first operation."""
         self.idle = False
         # With a line break at the end a server of a text protocol, such as HTTP, answers at once that it is one.
+        hello = self._hello(_wire.MAX_CREDIT if self._window is None else _wire.FIRST_CREDIT) + b"\n"
         try:
-            yield Send([_wire.pack_frame(Kind.HELLO, 0, self._hello(_wire.MAX_CREDIT) + b"\n")])
+            yield Send([_wire.pack_frame(Kind.HELLO, 0, hello)])
         except ConnectionError as broken:
             # What a server that is gone said first tells more: an ERROR, newer versions, another protocol.
             try:
@@ -278,6 +284,7 @@ class Session(Sharing):
             yield from self._take_cells(stream, download, None, None)
         else:
             self.idle = True
+            yield from self._arrived(MIN_COST if array.nbytes <= MIN_COST else array.nbytes)
         return array
 
     def _get_cells(

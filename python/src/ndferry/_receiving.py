@@ -17,7 +17,7 @@ from ndferry._frames import Operation
 from ndferry._pipeline import Pipeline
 from ndferry._receipt import Stat
 from ndferry._region import Part
-from ndferry._wire import KIB, RANGES_SENT, TRAILER_SIZE, Bytes, Header, Kind, crc32c
+from ndferry._wire import KIB, MIN_COST, RANGES_SENT, TRAILER_SIZE, Bytes, Header, Kind, crc32c
 
 Progress = Callable[[int, int], object]
 
@@ -91,6 +91,7 @@ class Receiving(Conversation):
         self, stream: int, target: Target | Part, codec: str, progress: Progress | None
     ) -> Operation[tuple[Header, int]]:
         """Receive the cells up to DONE, which is returned with the number of cells, and finish what threads do."""
+        yield from self._expect(target.layout.cell_bytes)
         if codec == "none" and progress is None and isinstance(target, Target):
             memory = target.only()
             end = None if memory is None else (yield from self._receive_only(stream, target, memory))
@@ -118,6 +119,7 @@ class Receiving(Conversation):
         if not target.expects(0):
             raise ProtocolError("wire: cell 0 came twice (§5.2)")
         yield from self._inbox.fill(memory)
+        yield from self._arrived(max(size, MIN_COST))
         problem = yield from self._trailer(header, crc32c(memory))
         if problem is None:
             target.keep(0)
@@ -179,11 +181,14 @@ class Receiving(Conversation):
         clean = True
         for piece, padding in target.pieces(cell):
             yield from self._inbox.fill(piece)
+            yield from self._arrived(len(piece))
             crc = crc32c(piece, crc)
             if leaf is not None:
                 leaf.update(piece)
             if padding and piece.any():
                 clean = False
+        if header.raw < MIN_COST:
+            yield from self._arrived(MIN_COST - header.raw)
         problem = yield from self._trailer(header, crc)
         if problem is not None:
             return problem
@@ -201,10 +206,13 @@ class Receiving(Conversation):
         cell = header.number
         raw = target.room(cell) if codec == "none" else None
         data = np.empty(header.length, np.uint8) if raw is None else raw
-        crc = 0
+        crc, told, cost = 0, 0, max(header.raw, MIN_COST)
         for start in range(0, header.length, _wire.PIECE):
             piece = data[start : start + _wire.PIECE]
             yield from self._inbox.fill(piece)
+            here = cost * (start + len(piece)) // header.length
+            yield from self._arrived(here - told)
+            told = here
             crc = crc32c(piece, crc)
         problem = yield from self._trailer(header, crc)
         if problem is not None:

@@ -56,6 +56,11 @@ RANGES_SENT: Final = 2000  # of them, those that this side puts into one: their 
 MAX_CREDIT: Final = 1 << 62
 ALIAS_SIZE: Final = 8
 MIN_COST: Final = 4 * KIB  # §6: credit that a cell takes at least
+FIRST_CREDIT: Final = 32 * MIB  # of HELLO, when the link is known
+MOST_CREDIT: Final = 1 << 30  # that the server ever has, which only a link that holds half of it can use
+CREDIT_STEP: Final = 4 * MIB  # what is worth a CREDIT while nobody knows the link or the cells
+CREDIT_AHEAD: Final = 2 * MIB  # what the server may have besides one cell at least
+PACE_INTERVAL: Final = 5e-3  # seconds over which is measured how fast cells come, at least
 
 PIECE: Final = 256 * KIB
 """Bytes that are received and checked at a time: they fit the second-level cache."""

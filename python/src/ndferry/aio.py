@@ -109,7 +109,7 @@ class Client:
         self._addr = addr
         self._timeout = timeout
         self._retries = retries
-        self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr))
+        self._session = Session(_requests.SOFTWARE, local=_address.is_local(addr), link=driver.link)
         self._lock = asyncio.Lock()
         self._spare: builtins.list[tuple[Driver, Session]] = []
         self._running: asyncio.Task[Any] | None = None
@@ -322,7 +322,7 @@ class Client:
         """Another connection, on which HELLO was said."""
         bounds = [bound for bound in (_left(end), self._timeout) if bound is not None]
         driver = Driver(await _dial(self._addr, min(bounds, default=None)), self._timeout)
-        session = Session(_requests.SOFTWARE, local=self._session.local)
+        session = Session(_requests.SOFTWARE, local=self._session.local, link=driver.link)
         session.rate = self._session.rate
         try:
             await driver.run(session.hello(), _left(end))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ndferry/array"
+	"ndferry/internal/pace"
 	"ndferry/wire"
 )
 
@@ -27,6 +28,9 @@ type saturated struct {
 
 	said   wire.Decoder // of the server; of one that puts
 	credit uint64       // of one that puts
+
+	window      *pace.Window // of one that gets, as the next two
+	given, came uint64       // credit: what the server was granted, and what of it is here
 
 	mu     sync.Mutex
 	ended  int       // guarded by mu; cells of which the last byte was taken, or given to the kernel
@@ -62,7 +66,10 @@ func (l *load) saturate(network, address string) error {
 		close(stop)
 		_ = syscall.Shutdown(int(s.nc.Fd()), syscall.SHUT_RDWR) // ends who reads or writes
 	}()
-	if _, err := s.nc.Write(hello()); err != nil {
+	s.window = pace.New(pace.Config{First: wire.FirstCredit, Most: wire.MostCredit, Link: pace.LinkOf(s.nc)})
+	s.given = wire.FirstCredit
+	m := wire.NewHello("ndload", s.given)
+	if _, err := s.nc.Write(wire.AppendFrame(nil, wire.Header{Kind: wire.Hello, Flags: wire.Critical}, wire.Encode(m))); err != nil {
 		return err
 	}
 	if l.op == "put" {
@@ -140,8 +147,16 @@ func (s *saturated) read() error {
 		if n > len(buf)-wire.HeaderSize {
 			buf = make([]byte, n+wire.HeaderSize)
 		}
-		if _, err := io.ReadFull(s.nc, buf[:n]); err != nil {
-			return err
+		for piece := range slices.Chunk(buf[:n], wire.Piece) {
+			if _, err := io.ReadFull(s.nc, piece); err != nil {
+				return err
+			}
+			if h.Kind == wire.Chunk {
+				s.grant(uint64(len(piece)))
+			}
+		}
+		if h.Kind == wire.Chunk { // the trailer costs nothing
+			s.came -= wire.TrailerSize
 		}
 		if err := s.heard(h, buf[:h.Length]); err != nil {
 			return err
@@ -154,6 +169,18 @@ func (s *saturated) read() error {
 		if _, err := io.ReadFull(s.nc, head); err != nil {
 			return err
 		}
+	}
+}
+
+// grant lets the server send what a receiver like ndferry's clients would let it.
+func (s *saturated) grant(n uint64) {
+	s.came += n
+	s.window.Arrived(n)
+	size, step := s.window.Size(wire.Cost(uint32(s.cell)))
+	if s.came+size >= s.given+step {
+		more := s.came + size - s.given
+		s.given += more
+		_ = s.write(wire.AppendHeader(nil, wire.Header{Kind: wire.Credit, Index: more})) // reading tells why that fails
 	}
 }
 
