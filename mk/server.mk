@@ -35,9 +35,9 @@ bench-server-aborts: bench-server-tools ## eight transfers alone, beside 1,000,0
 	bin/ndload -addr tcp://127.0.0.1:20597 -bulk 8 -bytes 33554432 -list -alone 10 -seconds 10 -aborts 8 -abort-total $(ABORTS) -limit 10m; echo'
 
 bench-server-ping: bench-server-tools ## PING on a connection that is never idle, in times of a cell; then with what the kernel queues bounded to 1 MiB, which takes root
-	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 1" || exit 1; done; done
+	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 5" || exit 1; done; done
 	unshare -n sh -ec 'ip link set lo up; echo "4096 131072 1048576" >/proc/sys/net/ipv4/tcp_rmem; echo "4096 16384 1048576" >/proc/sys/net/ipv4/tcp_wmem; \
-	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 1"; done; done'
+	for op in get put; do for cell in 4194304 16777216; do $(NDSERVE) -drivers loop -load "-ping -op $$op -cell $$cell -bytes 33554432 -seconds 5"; done; done'
 
 bench-server-long: ## a put and a get of 128 MiB between network namespaces, over 100 MB/s and 50 ms, which takes root
 	go test -tags gate ./internal/worker -run '^$$' -bench LongLink -benchtime 2x -count 5 -longlink-bytes 134217728 | grep MB/s
