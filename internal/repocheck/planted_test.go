@@ -90,6 +90,7 @@ func TestPlanted(t *testing.T) {
 		{"not formatted", map[string]string{"array/a.go": source("array") + "\nvar  x = 1\n"}, "gofmt"},
 		{"machine path", map[string]string{"docs/a.md": "see /wo" + "rk/notes\n"}, "docs/a.md:1: machine path"},
 		{"machine path in a binary file", map[string]string{"docs/a.bin": "\x00/wo" + "rk/notes\n"}, ""},
+		{"program", map[string]string{"tool": "\x7fELF\x02\x01\x01\x00"}, "tool: text: is a program"},
 		{"pickle", map[string]string{"python/src/ndferry/a.py": "import os\nimport pickle\n"}, "a.py:2: python: unpickling"},
 		{"allow_pickle", map[string]string{"python/src/ndferry/a.py": "np.load(f, allow_pickle=True)\n"}, "unpickling"},
 		{"no pickle", map[string]string{"python/src/ndferry/a.py": "np.load(f, allow_pickle=False)\nmodel.eval()\n"}, ""},

@@ -9,7 +9,7 @@
 //   - sizes of files and functions, package comments, no init functions, no
 //     cgo, no vague package names, gofmt (source.go);
 //   - every dependency has a written reason (deps.go);
-//   - no paths of one machine, no pickle and no eval in Python (text.go).
+//   - no paths of one machine, no programs, no pickle and no eval in Python (text.go).
 package repocheck
 
 import (

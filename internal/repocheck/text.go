@@ -31,7 +31,8 @@ var textRules = []textRule{
 }
 
 // CheckText refuses paths of one machine anywhere, and pickle, eval and exec
-// in the Python package. Files with a NUL byte are binary and passed over.
+// in the Python package. Files with a NUL byte are binary and passed over,
+// unless they are programs, which are built and never kept.
 func CheckText(r *Repo) []Violation {
 	var bad []Violation
 	for _, name := range r.Files {
@@ -39,6 +40,9 @@ func CheckText(r *Repo) []Violation {
 		if err != nil {
 			bad = append(bad, Violation{Path: name, Rule: "text", Why: err.Error()})
 			continue
+		}
+		if bytes.HasPrefix(src, []byte("\x7fELF")) {
+			bad = append(bad, Violation{Path: name, Rule: "text", Why: "is a program; remove it, and build into bin/"})
 		}
 		if bytes.IndexByte(src, 0) >= 0 {
 			continue
