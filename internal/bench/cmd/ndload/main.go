@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -166,6 +167,9 @@ func (l *load) run() error {
 		wait(ctx, l.length())
 		for ctx.Err() == nil && crowd.resets != nil && crowd.resets.count.Load() < l.total {
 			l.doing("%d of %d connections were reset", crowd.resets.count.Load(), l.total)
+			if crowd.resets.ended() {
+				l.failed(errors.New("the process that resets connections has ended"))
+			}
 			wait(ctx, 10*time.Millisecond)
 		}
 	})
@@ -333,7 +337,7 @@ func (l *load) askElsewhere() error {
 	if err != nil {
 		return err
 	}
-	out, err := exec.Command(self, "-addr", l.addr, "-asker", "-seconds", fmt.Sprint(l.seconds)).Output()
+	out, err := exec.Command(self, "-addr", l.addr, "-asker", "-seconds", fmt.Sprint(l.seconds), "-limit", l.limit.String()).Output()
 	if err != nil {
 		return fmt.Errorf("the client that asks: %w", err)
 	}

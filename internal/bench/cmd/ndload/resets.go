@@ -29,7 +29,7 @@ func startResetter(l *load, network, address string) (*resetter, error) {
 		return nil, err
 	}
 	r := &resetter{done: make(chan struct{})}
-	r.cmd = exec.Command(self, "-resetter", "-addr", network+"://"+address, "-aborts", fmt.Sprint(l.aborts), "-abort-rate", fmt.Sprint(l.rate), "-abort-hold", fmt.Sprint(l.hold))
+	r.cmd = exec.Command(self, "-resetter", "-addr", network+"://"+address, "-aborts", fmt.Sprint(l.aborts), "-abort-rate", fmt.Sprint(l.rate), "-abort-hold", fmt.Sprint(l.hold), "-limit", l.limit.String())
 	r.cmd.Stderr = os.Stderr
 	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -50,6 +50,16 @@ func startResetter(l *load, network, address string) (*resetter, error) {
 		}
 	}()
 	return r, nil
+}
+
+// ended tells that it resets no more, which it should not by itself.
+func (r *resetter) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // end returns how many connections were reset, and the processor time that it took.
