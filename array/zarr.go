@@ -65,6 +65,14 @@ type Meta struct {
 	Attributes jsontext.Value
 }
 
+// Clone returns m with lists of its own. The texts, which nobody changes, are shared.
+func (m *Meta) Clone() Meta {
+	c := *m
+	c.Shape, c.Cell, c.Order = slices.Clone(m.Shape), slices.Clone(m.Cell), slices.Clone(m.Order)
+	c.Codecs, c.DimNames = slices.Clone(m.Codecs), slices.Clone(m.DimNames)
+	return c
+}
+
 // Codec is one bytes-to-bytes codec: its Zarr name, and its configuration as
 // JSON, nil when there is none. Blosc is the only one that is carried.
 type Codec struct {

@@ -83,9 +83,7 @@ func (k *descriptions) add(text, numpy []byte, d Description) {
 
 // own returns d with lists of its own.
 func (d Description) own() Description {
-	m := &d.Array.Meta
-	m.Shape, m.Cell, m.Order = slices.Clone(m.Shape), slices.Clone(m.Cell), slices.Clone(m.Order)
-	m.Codecs, m.DimNames = slices.Clone(m.Codecs), slices.Clone(m.DimNames)
+	d.Array.Meta = d.Array.Meta.Clone()
 	d.Array.ShardShape = slices.Clone(d.Array.ShardShape)
 	return d
 }

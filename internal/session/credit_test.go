@@ -1,14 +1,11 @@
 package session
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"ndferry/array"
-	"ndferry/store/dir"
-	"ndferry/store/mem"
 	"ndferry/wire"
 )
 
@@ -29,9 +26,7 @@ func bytesOf(t *testing.T, name string, id byte, cells, size int) wire.PutMessag
 // TestGrant_stuck: a peer that waits for the credit of a cell of 16 MiB, of a PUT that it did not send, while the server withholds what the cells of
 // another PUT do not need, gets it when nothing came for a while; wherever the connection has moved.
 func TestGrant_stuck(t *testing.T) {
-	st := mem.New(mem.Config{})
-	defer st.Close()
-	r := newRig(t, st)
+	r := newRig(t, stores["mem"](t))
 	r.ses = New(Config{Now: func() time.Time { r.now = r.now.Add(time.Millisecond); return r.now }, Link: func() (time.Duration, bool) { return 0, true }}, r.ex, start)
 	r.say(hello())
 	const cells, size = 40, 1 << 20
@@ -64,12 +59,7 @@ func TestGrant_stuck(t *testing.T) {
 // TestGrant_slowly: a peer whose cells are stored slowly hears of it within grantPause of the store's progress, though it is owed little; one
 // whose cells are stored at once, long after those before, hears nothing but the receipt.
 func TestGrant_slowly(t *testing.T) {
-	st, err := dir.Open(filepath.Join(t.TempDir(), "store"), dir.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	r := newRig(t, st)
+	r := newRig(t, stores["dir"](t))
 	r.say(hello())
 	credits := func() int { return strings.Count(r.kinds(0), wire.Credit.String()) }
 	frames := newTestArray(t, "a", 1, "").all(1)
@@ -97,12 +87,7 @@ func TestGrant_slowly(t *testing.T) {
 // TestLife has a PUT wait for its store, in every way: its peer hears of us every grantPause, by CREDIT or ACK, and nothing when it is we who wait, or
 // when the PUT has ended.
 func TestLife(t *testing.T) {
-	st, err := dir.Open(filepath.Join(t.TempDir(), "store"), dir.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	r := newRig(t, st)
+	r := newRig(t, stores["dir"](t))
 	r.say(hello())
 	signs := func() string { return r.kinds(0) + r.kinds(1) }
 	tick := func(when, want string) {

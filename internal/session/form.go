@@ -97,9 +97,7 @@ func (f *putForm) fits(b []byte) (id store.ID, ok bool) {
 func (a *announced) as(id store.ID) announced {
 	b := *a
 	b.spec.ID = id
-	m := &b.spec.Meta
-	m.Shape, m.Cell, m.Order = slices.Clone(m.Shape), slices.Clone(m.Cell), slices.Clone(m.Order)
-	m.Codecs, m.DimNames = slices.Clone(m.Codecs), slices.Clone(m.DimNames)
+	b.spec.Meta = a.spec.Meta.Clone()
 	b.spec.Attributes = slices.Clone(a.spec.Attributes)
 	return b
 }

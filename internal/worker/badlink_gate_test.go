@@ -242,25 +242,35 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newBadLine runs a server in one namespace and returns how to connect to it from another, and the links in between.
-func newBadLine(t *testing.T, driver string) (connect func() (*client.Client, *counted), links [2]*badLink) {
+// newLine is a namespace, and a listener in another that carriers connect it with: each moves packets from one descriptor to the other until
+// that is closed.
+func newLine(t testing.TB, carriers func(here, there *os.File) []func()) (here *namespace, ln net.Listener) {
 	t.Helper()
 	here, there := newNamespace(t, "10.77.0.1"), newNamespace(t, "10.77.0.2")
-	links = [2]*badLink{{rng: rand.New(rand.NewPCG(*badSeed, 1))}, {rng: rand.New(rand.NewPCG(*badSeed, 2))}}
-	var carriers sync.WaitGroup
-	carriers.Go(func() { links[0].carry(there.tun, here.tun) })
-	carriers.Go(func() { links[1].carry(here.tun, there.tun) })
+	var running sync.WaitGroup
+	for _, carry := range carriers(here.tun, there.tun) {
+		running.Go(carry)
+	}
 	t.Cleanup(func() {
 		here.tun.Close()
 		there.tun.Close()
-		carriers.Wait()
+		running.Wait()
 	})
-	var ln net.Listener
 	var err error
 	there.run(func() { ln, err = net.Listen("tcp4", "10.77.0.2:9000") })
 	if err != nil {
 		t.Fatal(err)
 	}
+	return here, ln
+}
+
+// newBadLine runs a server in one namespace and returns how to connect to it from another, and the links in between.
+func newBadLine(t *testing.T, driver string) (connect func() (*client.Client, *counted), links [2]*badLink) {
+	t.Helper()
+	links = [2]*badLink{{rng: rand.New(rand.NewPCG(*badSeed, 1))}, {rng: rand.New(rand.NewPCG(*badSeed, 2))}}
+	here, ln := newLine(t, func(here, there *os.File) []func() {
+		return []func(){func() { links[0].carry(there, here) }, func() { links[1].carry(here, there) }}
+	})
 	srv, _ := serve(t, stores["mem"](t), Config{Driver: driver})
 	go srv.Serve(ln)
 	return func() (*client.Client, *counted) {

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -62,24 +61,13 @@ func (l *longLink) give(to *os.File) {
 
 // BenchmarkLongLink puts and gets an array over a link of 100 MB/s that takes 50 ms there and back: many times what a cell is.
 func BenchmarkLongLink(b *testing.B) {
-	here, there := newNamespace(b, "10.77.0.1"), newNamespace(b, "10.77.0.2")
-	var carriers sync.WaitGroup
-	for _, way := range [][2]*os.File{{here.tun, there.tun}, {there.tun, here.tun}} {
-		l := &longLink{make(chan delayed, 1<<17)}
-		carriers.Go(func() { l.take(way[0]) })
-		carriers.Go(func() { l.give(way[1]) })
-	}
-	b.Cleanup(func() {
-		here.tun.Close()
-		there.tun.Close()
-		carriers.Wait()
+	here, ln := newLine(b, func(here, there *os.File) (carriers []func()) {
+		for _, way := range [][2]*os.File{{here, there}, {there, here}} {
+			l := &longLink{make(chan delayed, 1<<17)}
+			carriers = append(carriers, func() { l.take(way[0]) }, func() { l.give(way[1]) })
+		}
+		return carriers
 	})
-	var ln net.Listener
-	var err error
-	there.run(func() { ln, err = net.Listen("tcp4", "10.77.0.2:9000") })
-	if err != nil {
-		b.Fatal(err)
-	}
 	srv, _ := serve(b, stores["mem"](b), Config{})
 	go srv.Serve(ln)
 	x := client.Array{DType: dtype(b, "|u1"), Shape: array.Shape{*longBytes}, Data: make([]byte, *longBytes)}
@@ -87,6 +75,7 @@ func BenchmarkLongLink(b *testing.B) {
 	rng.Read(x.Data)
 	connect := func(b *testing.B) *client.Client {
 		var nc net.Conn
+		var err error
 		here.run(func() { nc, err = net.DialTimeout("tcp4", "10.77.0.2:9000", 10*time.Second) })
 		if err != nil {
 			b.Fatal(err)
